@@ -25,6 +25,7 @@ import aiohttp
 from bench.gateway import RunningGateway, percentile, running_backend, running_gateway, token
 from bench.machine import describe, watched
 from regate_adapters.state.store import SqlStateStore
+from regate_orchestrator.principal import Principal
 from regate_orchestrator.rows import LoggedEvent, ResponseRow
 from regate_orchestrator.values import ResponseId
 
@@ -145,7 +146,9 @@ async def responses(count: int) -> None:
         async with SqlStateStore.open(f"sqlite+aiosqlite:///{path}") as state:
             await state.responses.save(_response("resp_first", background=True))
             await state.events.append(
-                ResponseId("resp_first"), [LoggedEvent({"type": "response.completed", "sequence_number": 0})]
+                Principal("ann", "acme"),
+                ResponseId("resp_first"),
+                [LoggedEvent({"type": "response.completed", "sequence_number": 0})],
             )
         _multiply(path, count)
         async with SqlStateStore.open(f"sqlite+aiosqlite:///{path}", deadline_s=60) as state:

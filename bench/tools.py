@@ -196,7 +196,7 @@ async def measure_history(folder: Path, rounds: int) -> None:
 
 async def lineage_share(state: SqlStateStore) -> float:
     """Return the share of lineage in the bytes of stored items, in percent."""
-    async with state._database.reading() as connection:  # noqa: SLF001 — what no port tells
+    async with state._database.maintenance.reading() as connection:  # noqa: SLF001 — what no port tells
         sums = [
             (await connection.execute(text(f"SELECT sum(length({column})) FROM {table}"))).scalar_one()
             for table, column in (

@@ -17,6 +17,8 @@ import pytest
 from psycopg import sql
 from tests.postgres import Postgres
 
+from regate_adapters.state.walls.raising import ROLE
+
 NAMES: Final = ("embedded", "postgres")
 VARIABLE: Final = "DATABASE_URL"
 """The environment variable that names the database, where there is one."""
@@ -48,8 +50,8 @@ class Deployment:
         return {"state": self.state, "vector": {"stores": {"main": self.store}}}
 
     def query(self, statement: LiteralString) -> list[tuple[Any, ...]]:
-        """Ask the database, as the gateway's own user."""
-        with psycopg.connect(self.url, autocommit=True) as connection:
+        """Ask the database, as the gateway's own user, of the rows of all tenants in its state."""
+        with psycopg.connect(self.url, autocommit=True, options="-c regate.scope=maintenance") as connection:
             return connection.execute(statement).fetchall()
 
 
@@ -74,6 +76,9 @@ def _prepare(server: Postgres) -> None:
     if server.execute(sql.SQL("SELECT 1 FROM pg_roles WHERE rolname = {}").format(_USER)):
         return
     server.execute(sql.SQL("CREATE ROLE {} LOGIN").format(sql.Identifier(_USER)))
+    if not server.execute(sql.SQL("SELECT 1 FROM pg_roles WHERE rolname = {}").format(ROLE)):
+        server.execute(sql.SQL("CREATE ROLE {} NOLOGIN").format(sql.Identifier(ROLE)))
+    server.execute(sql.SQL("GRANT {} TO {}").format(sql.Identifier(ROLE), sql.Identifier(_USER)))
     server.execute(sql.SQL("CREATE DATABASE {} TEMPLATE template0").format(sql.Identifier(_PREPARED)))
     server.execute(sql.SQL("CREATE EXTENSION vector"), database=_PREPARED)
 

@@ -37,6 +37,31 @@ _DEFAULTS: Final = {
 }
 
 
+IS_REPLICA: Final = (
+    "the server is a replica, which may be behind: the URL must lead to the primary (with several hosts: "
+    "target_session_attrs=read-write)"
+)
+_WRITABLE: Final = "the URL must lead to a server that takes writes (target_session_attrs=read-write)"
+_WHAT_TO_DO: Final = {
+    "25006": f"the server takes no writes; {_WRITABLE}",
+    "25P03": "a transaction was left idle for longer than idle_in_transaction_timeout_s",
+    "42501": "row-level security refused a row, or the user lacks a right, which regate doctor names",
+    "42703": "a column is missing: was the database restored? A restart brings its tables up to date",
+    "42883": "a function is missing: was the database restored? A restart brings its tables up to date",
+    "42P01": "a table is missing: was the database restored? A restart brings its tables up to date",
+    "53100": "the server's disk is full",
+    "53300": "the server has no connection left: lower pool_size, or raise its max_connections",
+    "55P03": "another transaction held a lock for too long",
+    "57014": "a statement took longer than statement_timeout_s",
+    "57P01": "the server ends its connections",
+    "57P03": "the server is starting or stopping",
+}
+
+
+class NoConnection(OperationalError):
+    """No connection came about. Its text says why, and of whom that was sought, without the password."""
+
+
 class PromptConnection(AsyncConnection[Any]):
     """A connection that gives up at once when its task is cancelled.
 
@@ -44,6 +69,9 @@ class PromptConnection(AsyncConnection[Any]):
     to 10 seconds when the network swallows packets, which is when deadlines matter most. This one is closed
     instead; `statement_timeout` ends the query at the server.
     """
+
+    was_used = False
+    """Whether a transaction has begun on it before."""
 
     async def wait(
         self,
@@ -62,7 +90,7 @@ class PromptConnection(AsyncConnection[Any]):
             raise
 
 
-def connection_parameters(url: str) -> dict[str, Any]:
+def connection_parameters(url: str, *, connect_s: float | None = None) -> dict[str, Any]:
     """Return the parameters of a `postgresql://` URL, with our defaults where it is silent. Raises
     `ConfigurationError`, never with the URL.
     """
@@ -75,7 +103,9 @@ def connection_parameters(url: str) -> dict[str, Any]:
         given = conninfo.conninfo_to_dict(plain)
     except PostgresError:
         raise ConfigurationError("not a URL that PostgreSQL's library can read") from None
-    return {**_DEFAULTS, **given}
+    # libpq counts whole seconds, and takes 0 for ever.
+    limit = {} if connect_s is None else {"connect_timeout": str(max(1, round(connect_s)))}
+    return {**_DEFAULTS, **limit, **given}
 
 
 def in_words(error: BaseException, parameters: Mapping[str, Any]) -> str:
@@ -91,6 +121,8 @@ def in_words(error: BaseException, parameters: Mapping[str, Any]) -> str:
     if isinstance(error, InsufficientPrivilege):
         said = error.diag.message_primary or "a right is missing"
         return f"{said}{_grant(said, parameters.get('user'))}"
+    if isinstance(error, NoConnection):
+        return str(error)
     if isinstance(error, OperationalError) and error.sqlstate is None and str(error):
         return str(error).splitlines()[0].removeprefix("connection failed: ")
     return cause(error)
@@ -111,3 +143,13 @@ def cause(error: BaseException) -> str:
     """
     code = getattr(error, "sqlstate", None)
     return f"{type(error).__name__} ({code})" if code else type(error).__name__
+
+
+def told(error: BaseException) -> str:
+    """Return what happened, for the log: the kind of a failure and PostgreSQL's code for it, and what to do
+    about it where that is known. Never a value, and never PostgreSQL's own words, which quote values.
+    """
+    if isinstance(error, NoConnection):
+        return f"no connection: {error}"
+    advice = _WHAT_TO_DO.get(getattr(error, "sqlstate", None) or "")
+    return cause(error) if advice is None else f"{cause(error)}: {advice}"

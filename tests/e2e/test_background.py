@@ -129,7 +129,7 @@ async def test_log_that_lacks_its_end_is_replayed_with_the_end_that_was_stored(
     ]
     identifier, last = first[0]["response"]["id"], first[-1]["sequence_number"]
     await until(client, identifier, "completed")
-    async with world.database.writing() as connection:
+    async with world.database.maintenance.writing() as connection:
         # As a gateway leaves it that dies after it stored the response, before it logged the last event.
         await connection.execute(delete(response_events).where(response_events.c.sequence == last))
     again = [

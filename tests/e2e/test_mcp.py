@@ -250,7 +250,7 @@ async def test_answered_request_is_history_when_it_is_sent_again(
         world.upstream.turns = [text("Done.")]
         items = [*request.output, approval(request, approve=approve)]
         second = await asked(world, client, input=items, tools=offered, store=False)
-        async with world.database.writing() as connection:
+        async with world.database.maintenance.writing() as connection:
             await connection.execute(update(approvals).values(expires_at=0))
         world.upstream.turns = [text("Yes.")]
         items += [*second.output, {"role": "user", "content": "Sure?"}]

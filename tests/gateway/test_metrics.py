@@ -106,6 +106,7 @@ TYPES = {
     "regate_pushdown_mismatch": "counter",
     "regate_policy_info": "gauge",
     "regate_orphaned_chunks": "gauge",
+    "regate_database_connections": "gauge",
     "regate_upstream_reachable": "gauge",
 }
 

@@ -8,15 +8,16 @@ from __future__ import annotations
 
 import asyncio
 import sqlite3
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 
-from sqlalchemy import URL, make_url
+from sqlalchemy import URL, Table, make_url
 from sqlalchemy.exc import ArgumentError, SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from regate_adapters.state.dialects import Engines, cause
+from regate_adapters.state.dialects import MAINTENANCE, SERVER_OPTIONS, Begins, Engines, Scope, ServerOptions
+from regate_adapters.state.encoding import is_text
 from regate_adapters.state.filters.json_sql import JsonSql
 from regate_orchestrator.errors import ConfigurationError, StateUnavailable, naming
 from regate_orchestrator.values import Clock, GatewayId, mint, wall_clock
@@ -44,6 +45,7 @@ class Database:
         setting: str = "state.url",
         clock: Clock = wall_clock,
         gateway: GatewayId | None = None,
+        server: ServerOptions = SERVER_OPTIONS,
     ) -> AsyncIterator[Database]:
         """Yield the database, its tables made or upgraded as needed.
 
@@ -52,8 +54,9 @@ class Database:
         """
         async with AsyncExitStack() as stack:
             with naming(setting):
-                engines = await stack.enter_async_context(_opened(url, deadline_s=deadline_s))
-            yield cls(engines, deadline_s, clock, gateway or GatewayId(mint("gw_")))
+                engines = await stack.enter_async_context(_opened(url, deadline_s=deadline_s, server=server))
+            call_s = server.call_s(deadline_s) if engines.is_shared else deadline_s
+            yield cls(engines, call_s, clock, gateway or GatewayId(mint("gw_")))
 
     def now(self) -> int:
         """Return the time by which rows expire, in epoch seconds."""
@@ -64,32 +67,53 @@ class Database:
         """Whether other programs may use this database at the same time."""
         return self._engines.is_shared
 
-    async def in_turn(self, connection: AsyncConnection, what: str) -> None:
-        """Wait until no other transaction has this turn, and keep it until this one ends."""
-        await self._engines.in_turn(connection, what)
+    async def next_ordinal(self, connection: AsyncConnection, table: Table) -> int:
+        """Return the number of the next row of the table, of whatever tenant. Nobody else gets one until
+        this transaction has ended.
+        """
+        return await self._engines.next_ordinal(connection, table)
+
+    def pool_use(self) -> Mapping[str, int]:
+        """Return how many connections are `in_use` and `idle`, and how many calls are `waiting` for one;
+        nothing where that has no limit that matters.
+        """
+        return self._engines.pool_use()
+
+    async def raise_wall(self) -> None:
+        """Have the database keep tenants apart as well, as soon as no gateway is present that would be
+        shut out by that. Does nothing where it does already, or cannot.
+        """
+        async with self._translated():
+            await self._engines.raise_wall()
+
+    @property
+    def maintenance(self) -> Maintenance:
+        """Return the way to the rows of all tenants, for the program's own work alone."""
+        return Maintenance(self._engines, self._transaction)
 
     @property
     def json(self) -> JsonSql:
         """Return how this database looks into JSON."""
         return self._engines.json
 
-    @asynccontextmanager
-    async def reading(self) -> AsyncIterator[AsyncConnection]:
-        """Yield a connection that sees one consistent state. Raises `StateUnavailable` when the
-        database fails or the deadline passes.
+    def reading(self, tenant: str) -> AbstractAsyncContextManager[AsyncConnection]:
+        """Yield a connection that sees one consistent state, for this tenant. Raises `StateUnavailable` when
+        the database fails or the deadline passes.
         """
-        async with self._translated(), self._engines.reader.connect() as connection:
-            yield connection
+        return self._transaction(self._engines.reading, _scope_of(tenant))
 
-    @asynccontextmanager
-    async def writing(self) -> AsyncIterator[AsyncConnection]:
-        """Yield a connection in a write transaction, committed on leaving and rolled back on any error.
-        Raises `StateUnavailable`.
+    def writing(self, tenant: str) -> AbstractAsyncContextManager[AsyncConnection]:
+        """Yield a connection in a write transaction for this tenant, committed on leaving and rolled back on
+        any error. Raises `StateUnavailable`.
 
         Other writers may run meanwhile, unless the database excludes them: what depends on a row must lock it
         (`with_for_update`).
         """
-        async with self._translated(), self._engines.writer.begin() as connection:
+        return self._transaction(self._engines.writing, _scope_of(tenant))
+
+    @asynccontextmanager
+    async def _transaction(self, begins: Begins, scope: Scope) -> AsyncIterator[AsyncConnection]:
+        async with self._translated(), begins(scope) as connection:
             yield connection
 
     @asynccontextmanager
@@ -100,10 +124,41 @@ class Database:
         except TimeoutError as error:
             raise StateUnavailable(f"no answer within {self._deadline_s} s") from error
         except (SQLAlchemyError, sqlite3.Error, OSError, UnicodeError) as error:
-            raise StateUnavailable(cause(error)) from error
+            raise StateUnavailable(self._engines.told(error)) from error
 
 
-async def examine(url: str, *, setting: str = "state.url", deadline_s: float = 5.0) -> str:
+@dataclass(frozen=True, slots=True)
+class Maintenance:
+    """The transactions that see the rows of all tenants: for garbage collection, leases, expiry, membership,
+    and what else is the program's own work. Never for what a caller asked for.
+
+    `tests/adapters/state/test_walls.py` lists who enters here, with the reason.
+    """
+
+    _engines: Engines
+    _transaction: Callable[[Begins, Scope], AbstractAsyncContextManager[AsyncConnection]]
+
+    def reading(self) -> AbstractAsyncContextManager[AsyncConnection]:
+        """Yield a connection as `Database.reading` does, for the rows of all tenants."""
+        return self._transaction(self._engines.reading, MAINTENANCE)
+
+    def writing(self) -> AbstractAsyncContextManager[AsyncConnection]:
+        """Yield a connection as `Database.writing` does, for the rows of all tenants."""
+        return self._transaction(self._engines.writing, MAINTENANCE)
+
+    def within(self, connection: AsyncConnection) -> AbstractAsyncContextManager[None]:
+        """Let what is done meanwhile in a tenant's transaction reach the rows of all tenants."""
+        return self._engines.widened(connection)
+
+
+def _scope_of(tenant: str) -> Scope:
+    """Return the scope of the tenant. A text that no database can hold is nobody's, and is never sent."""
+    return Scope(tenant if is_text(tenant) else "")
+
+
+async def examine(
+    url: str, *, setting: str = "state.url", deadline_s: float = 5.0, row_security: bool = True
+) -> str:
     """Return in words what the database holds, for its operator. Raises `ConfigurationError` when it
     cannot serve; changes nothing.
     """
@@ -115,7 +170,7 @@ async def examine(url: str, *, setting: str = "state.url", deadline_s: float = 5
             return await asyncio.to_thread(examine_sqlite, place)
         from regate_adapters.state.postgres import examine_postgres
 
-        return await examine_postgres(url, deadline_s=deadline_s)
+        return await examine_postgres(url, deadline_s=deadline_s, row_security=row_security)
 
 
 def check_url(url: str) -> URL:
@@ -147,7 +202,7 @@ def check_url(url: str) -> URL:
             )
 
 
-def _opened(url: str, *, deadline_s: float) -> AbstractAsyncContextManager[Engines]:
+def _opened(url: str, *, deadline_s: float, server: ServerOptions) -> AbstractAsyncContextManager[Engines]:
     """Return the context that opens the database which the URL names."""
     place = check_url(url)
     if place.drivername.startswith("sqlite"):
@@ -156,4 +211,4 @@ def _opened(url: str, *, deadline_s: float) -> AbstractAsyncContextManager[Engin
         return open_sqlite(place, deadline_s=deadline_s)
     from regate_adapters.state.postgres import open_postgres
 
-    return open_postgres(url, deadline_s=deadline_s)
+    return open_postgres(url, deadline_s=deadline_s, server=server)

@@ -4,13 +4,14 @@ failure is told. No database is named here.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, TypeAlias
 
-from sqlalchemy import Connection, column, insert, inspect, select, table
+from sqlalchemy import Connection, Table, column, insert, inspect, select, table
 from sqlalchemy.exc import DBAPIError
-from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
+from sqlalchemy.ext.asyncio import AsyncConnection
 
 from regate_adapters.state.filters.json_sql import JsonSql
 from regate_adapters.state.tables import REVISION, metadata, schema_revision
@@ -21,19 +22,66 @@ _FIRST: Final = table("schema_version", column("version"))
 
 
 @dataclass(frozen=True, slots=True)
-class Engines:
-    """An open database: how to look into its JSON, what reads of it (one consistent state each), and what
-    writes.
+class Scope:
+    """Whose rows a transaction reaches, where the database keeps tenants apart by itself (PostgreSQL): one
+    tenant's, for maintenance all, and nobody's where neither is said.
+    """
 
-    `is_shared` says whether other programs may use it at the same time; `in_turn` lets the transactions that
-    ask for the same thing do so one after the other, each until its end.
+    tenant: str = ""
+    is_maintenance: bool = False
+
+
+STATEMENT_SHARE: Final = 0.8
+"""Of a call's deadline: the server gives up first, so that it is it who says what took so long."""
+
+
+@dataclass(frozen=True, slots=True)
+class ServerOptions:
+    """What an operator says of a database that is a server; a file has none of it. Times are in seconds."""
+
+    pool_size: int = 10
+    connect_s: float = 5.0
+    """For a new connection, unless the URL says it (`connect_timeout`)."""
+    statement_s: float | None = None
+    """For one statement, after which the server ends it; absent, it follows from the deadline of a call."""
+    idle_in_transaction_s: float = 5.0
+    """After which the server ends a transaction in which nothing happens, and lets go of its locks."""
+    row_security: bool = True
+    """Whether the server is to keep tenants apart as well."""
+
+    def call_s(self, deadline_s: float) -> float:
+        """Return the deadline of a call, where this one holds unless the time for a statement is given."""
+        return deadline_s if self.statement_s is None else self.statement_s / STATEMENT_SHARE
+
+
+SERVER_OPTIONS: Final = ServerOptions()
+
+MAINTENANCE: Final = Scope(is_maintenance=True)
+
+Begins: TypeAlias = Callable[[Scope], AbstractAsyncContextManager[AsyncConnection]]
+"""What yields a connection in a transaction of that scope."""
+
+
+@dataclass(frozen=True, slots=True)
+class Engines:
+    """An open database: how to look into its JSON, what begins a read of it (one consistent state each),
+    and what begins a write.
+
+    `is_shared` says whether other programs may use it at the same time. `next_ordinal` returns the number of
+    a table's next row, which nobody else gets until the transaction has ended. `widened` lets a transaction
+    reach all tenants' rows meanwhile, and `raise_wall` has the database keep tenants apart by itself, where
+    it can. `told` returns why it failed, for the log, and `pool_use` what its connections are doing.
     """
 
     json: JsonSql
-    reader: AsyncEngine
-    writer: AsyncEngine
+    reading: Begins
+    writing: Begins
     is_shared: bool
-    in_turn: Callable[[AsyncConnection, str], Awaitable[None]]
+    next_ordinal: Callable[[AsyncConnection, Table], Awaitable[int]]
+    widened: Callable[[AsyncConnection], AbstractAsyncContextManager[None]]
+    raise_wall: Callable[[], Awaitable[None]]
+    told: Callable[[BaseException], str]
+    pool_use: Callable[[], Mapping[str, int]]
 
 
 UPGRADE_SECONDS: Final = 600.0

@@ -27,10 +27,11 @@ _MAX_MEMBERS: Final = 5_000
 
 @dataclass(frozen=True, slots=True)
 class Listing:
-    """What is listed: the columns that make the order, the tenant floor, and where the policy finds a
-    row's fields.
+    """What is listed: whose rows, the columns that make the order, the tenant floor, and where the policy
+    finds a row's fields.
     """
 
+    tenant: str
     identifier: ColumnElement[str]
     ordinal: Column[int]
     floor: ColumnElement[bool]
@@ -71,7 +72,7 @@ async def page_of(
     ]
     wanted = permitted if narrowing is None else permitted.where(narrowing)
     cursors: dict[str, Member] = {}
-    async with database.reading() as connection:
+    async with database.reading(listing.tenant) as connection:
         for param, cursor in page.cursors.items():
             found = await _named(connection, listing, permitted, cursor, param=param)
             cursors[param] = read(found)

@@ -37,33 +37,30 @@ class MembershipState:
 
     async def heartbeat(self, *, ttl_s: int) -> None:
         """Be present for so long from now, whether this gateway was until now or not."""
-        mine, until = gateways.c.id == self._database.gateway, self._database.now() + ttl_s
-        async with self._database.writing() as connection:
-            if not (
-                await connection.execute(update(gateways).where(mine).values(present_until=until))
-            ).rowcount:
-                await connection.execute(
-                    insert(gateways).values(id=self._database.gateway, present_until=until)
-                )
+        mine = gateways.c.id == self._database.gateway
+        values = {"present_until": self._database.now() + ttl_s, "scoped": True}
+        async with self._database.maintenance.writing() as connection:
+            if not (await connection.execute(update(gateways).where(mine).values(values))).rowcount:
+                await connection.execute(insert(gateways).values(id=self._database.gateway, **values))
 
     async def others_present(self) -> int:
         """Return how many other gateways are present."""
         others = select(func.count()).where(
             gateways.c.id != self._database.gateway, gateways.c.present_until > self._database.now()
         )
-        async with self._database.reading() as connection:
+        async with self._database.maintenance.reading() as connection:
             return await connection.scalar(others) or 0
 
     async def leave(self) -> None:
         """Be present no longer."""
-        async with self._database.writing() as connection:
+        async with self._database.maintenance.writing() as connection:
             await connection.execute(delete(gateways).where(gateways.c.id == self._database.gateway))
 
     async def forget_others(self) -> None:
         """Let no gateway but this one be present. Must be called at start and only where no other
         program can be one.
         """
-        async with self._database.writing() as connection:
+        async with self._database.maintenance.writing() as connection:
             await connection.execute(delete(gateways).where(gateways.c.id != self._database.gateway))
 
     async def end_interrupted(self, *, error: JsonObject) -> int:
@@ -73,7 +70,7 @@ class MembershipState:
         ours = self._database.gateway
         lapsed = (gateways.c.present_until <= self._database.now(), gateways.c.id != ours)
         of_gone = (responses.c.status.in_(UNFINISHED), is_gone(responses.c.gateway, ours))
-        async with self._database.writing() as connection:
+        async with self._database.maintenance.writing() as connection:
             # One gateway does this at a time: two that lock the same rows in another order would wait for
             # each other.
             await connection.execute(select(schema_revision.c.revision).with_for_update())
@@ -97,6 +94,8 @@ class MembershipState:
             await connection.execute(update(conversations).where(*held).values(locked_by=None, gateway=None))
             unfinished = (idempotency_keys.c.created.is_(None), is_gone(idempotency_keys.c.gateway, ours))
             await connection.execute(delete(idempotency_keys).where(*unfinished))
+        # Those that are gone may have been the last that the wall had to wait for.
+        await self._database.raise_wall()
         return len(rows)
 
 

@@ -7,16 +7,14 @@ they bear.
 
 from __future__ import annotations
 
-from sqlalchemy import Table, func, select
+from sqlalchemy import Table
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from regate_adapters.state.database import Database
 
 
 async def next_ordinal(database: Database, connection: AsyncConnection, table: Table) -> int:
-    """Return the number of the next row of the table. Nobody else gets one until this transaction has
-    ended, so that numbers follow commits.
+    """Return the number of the next row of the table, of whatever tenant: what is shared is listed among
+    others' rows. Nobody else gets one until this transaction has ended, so that numbers follow commits.
     """
-    await database.in_turn(connection, table.name)
-    last: int | None = await connection.scalar(select(func.max(table.c.ordinal)))
-    return 1 if last is None else last + 1
+    return await database.next_ordinal(connection, table)

@@ -9,12 +9,12 @@ from __future__ import annotations
 import asyncio
 import sqlite3
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager, nullcontext, suppress
 from pathlib import Path
 from typing import Final, cast
 
 import aiosqlite
-from sqlalchemy import URL, Connection, create_engine, event
+from sqlalchemy import URL, Connection, Table, create_engine, event, func, select
 from sqlalchemy.engine.interfaces import AdaptedConnection, DBAPIConnection
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
@@ -50,14 +50,30 @@ async def open_sqlite(url: URL, *, deadline_s: float) -> AsyncIterator[Engines]:
     reader = _engine(url, begin="BEGIN", connections=_READERS, deadline_s=deadline_s)
     writer = _engine(url, begin="BEGIN IMMEDIATE", connections=1, deadline_s=deadline_s)
     try:
-        yield Engines(SqliteJson(), reader, writer, is_shared=False, in_turn=_in_turn)
+        yield Engines(
+            SqliteJson(),
+            lambda _scope: reader.connect(),
+            lambda _scope: writer.begin(),
+            is_shared=False,
+            next_ordinal=_next_ordinal,
+            widened=lambda _connection: nullcontext(),
+            raise_wall=_raise_wall,
+            told=cause,
+            pool_use=dict,
+        )
     finally:
         await reader.dispose()
         await writer.dispose()
 
 
-async def _in_turn(_connection: AsyncConnection, _what: str) -> None:
-    """Nothing is to be done: SQLite has one writer at a time."""
+async def _next_ordinal(connection: AsyncConnection, table: Table) -> int:
+    """No turns need be taken: SQLite has one writer at a time."""
+    last: int | None = await connection.scalar(select(func.max(table.c.ordinal)))
+    return 1 if last is None else last + 1
+
+
+async def _raise_wall() -> None:
+    """Nothing is to be done: SQLite cannot tell one tenant's rows from another's."""
 
 
 def file_url(url: URL) -> URL:

@@ -4,13 +4,14 @@ conformance tests of the port.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from typing import Final, Self
 
 from sqlalchemy import select
 
 from regate_adapters.state.database import Database
+from regate_adapters.state.dialects import SERVER_OPTIONS, ServerOptions
 from regate_adapters.state.documents.attachments import AttachmentState
 from regate_adapters.state.documents.file_batches import FileBatchState
 from regate_adapters.state.documents.files import FileState
@@ -70,6 +71,7 @@ class SqlStateStore:
         deadline_s: float = _DEADLINE_SECONDS,
         clock: Clock = wall_clock,
         gateway: GatewayId | None = None,
+        server: ServerOptions = SERVER_OPTIONS,
     ) -> AsyncIterator[Self]:
         """Yield the store over the database at the URL (`sqlite:///path`), its tables made if it is new and
         upgraded if they are old.
@@ -81,11 +83,17 @@ class SqlStateStore:
         is something else's, or was upgraded by a later program.
         """
         async with Database.open(
-            url, setting=setting, deadline_s=deadline_s, clock=clock, gateway=gateway
+            url, setting=setting, deadline_s=deadline_s, clock=clock, gateway=gateway, server=server
         ) as database:
             yield cls(database)
 
+    def pool_use(self) -> Mapping[str, int]:
+        """Return how many connections to a server are `in_use` and `idle`, and how many calls are `waiting`
+        for one.
+        """
+        return self._database.pool_use()
+
     async def check(self) -> None:
         """Raise `StateUnavailable` when the database would not answer."""
-        async with self._database.reading() as connection:
+        async with self._database.maintenance.reading() as connection:
             await connection.execute(select(schema_revision.c.revision))

@@ -33,5 +33,5 @@ class StoredBytesState:
                 within(prompts.c.tenant, principal.tenant), within(prompt_versions.c.created_by, principal.id)
             ),
         ).subquery()
-        async with self._database.reading() as connection:
+        async with self._database.reading(principal.tenant) as connection:
             return int(await connection.scalar(select(func.coalesce(func.sum(kept.c.bytes), 0))) or 0)

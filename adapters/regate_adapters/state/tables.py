@@ -30,7 +30,7 @@ from sqlalchemy import (
 
 from regate_adapters.state.column_types import EXACT, QUERIED
 
-REVISION: Final = "permits"
+REVISION: Final = "walls"
 """The newest migration (`migrations/`), which made the schema what it is here. A database of an older
 one is upgraded when it is opened.
 """
@@ -50,6 +50,8 @@ gateways: Final = Table(
     metadata,
     Column("id", EXACT, primary_key=True),
     Column("present_until", BigInteger, nullable=False),
+    # Whether it says in every transaction whose rows that is about, which earlier versions do not.
+    Column("scoped", Boolean, nullable=False, server_default=false()),
 )
 """The gateways that are present. What is in flight names one of them in its column `gateway`; what
 names none of them is interrupted.
@@ -79,7 +81,7 @@ orphaned_blobs: Final = Table(
     "orphaned_blobs",
     metadata,
     Column("file_id", EXACT, primary_key=True),
-    # Whose upload it is; nobody's when the file was deleted.
+    # Whose upload it is; without an owner, it counts for nobody: the upload has ended, or the file is gone.
     Column("tenant", EXACT),
     Column("owner", EXACT),
     Column("bytes", BigInteger, nullable=False),

@@ -151,7 +151,7 @@ async def _state(settings: Settings) -> str:
     from regate_adapters.state.database import examine
 
     setting, url = state_url(settings)
-    return await examine(url, setting=setting)
+    return await examine(url, setting=setting, row_security=settings.state.row_security)
 
 
 async def _engine(name: str, engine: EngineSettings) -> str:

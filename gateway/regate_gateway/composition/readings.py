@@ -104,6 +104,17 @@ def read_garbage(metrics: Metrics, collector: GarbageCollector, vectors: VectorG
     )
 
 
+def read_databases(metrics: Metrics, pools: Mapping[str, Callable[[], Mapping[str, int]]]) -> None:
+    """Define what is read of the connections to databases. A file has none that are worth a number."""
+    metrics.reading(
+        "gauge",
+        "regate_database_connections",
+        "Connections to PostgreSQL in use and idle, and calls that wait for one.",
+        lambda: {(name, what): number for name, use in pools.items() for what, number in use().items()},
+        ("pool", "state"),
+    )
+
+
 def read_upstreams(metrics: Metrics, reach: Callable[[], Mapping[str, str]]) -> None:
     """Define what is read of the upstreams. Of one that was never connected to nothing is known."""
 

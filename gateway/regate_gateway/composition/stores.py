@@ -3,22 +3,33 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable, Mapping
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
+from typing import Protocol, runtime_checkable
 
 from regate_adapters.files.readers.extract import WorkerExtractor
 from regate_adapters.state.store import SqlStateStore
 from regate_gateway.composition.opening import open_blobs, open_vector_engine, starting
 from regate_gateway.composition.outside.upstreams import open_models
-from regate_gateway.config.database import state_url
+from regate_gateway.config.database import server_options, state_url
 from regate_gateway.config.settings import Settings, Vector
 from regate_orchestrator.documents.embedding import EmbeddingModels
 from regate_orchestrator.filters.schema import RowSchema
-from regate_orchestrator.ports import BlobStore, Extractor, StateStore
+from regate_orchestrator.ports import BlobStore, Extractor, StateStore, VectorStore
 from regate_orchestrator.retrieval.engines import VectorEngines
 from regate_orchestrator.values import Clock
 
 _log = logging.getLogger("regate.gateway")
+
+
+@runtime_checkable
+class Pooled(Protocol):
+    """A vector engine that keeps connections to a database."""
+
+    def pool_use(self) -> Mapping[str, int]:
+        """Return how many are `in_use` and `idle`, and how many calls are `waiting` for one."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +41,8 @@ class Stores:
     models: EmbeddingModels
     blobs: BlobStore
     extractor: Extractor
+    pools: Mapping[str, Callable[[], Mapping[str, int]]]
+    """What the connections to databases are doing, by what they are for."""
 
 
 async def open_stores(
@@ -38,26 +51,30 @@ async def open_stores(
     """Return the stores, opened on the stack. Raises `ConfigurationError`."""
     starting("opening the state store")
     setting, url = state_url(settings)
-    state = await stack.enter_async_context(SqlStateStore.open(url, setting=setting, clock=clock))
+    opening = SqlStateStore.open(url, setting=setting, clock=clock, server=server_options(settings))
+    state = await stack.enter_async_context(opening)
     starting("opening the vector engines")
-    vectors = await _vectors(stack, settings.vector, chunk_schema, state)
+    engines = {
+        name: await open_vector_engine(stack, name, store, chunk_schema)
+        for name, store in settings.vector.stores.items()
+    }
+    vectors = await _vectors(settings.vector, engines, state)
     starting("loading the embedding models")
     models = await open_models(stack, settings)
     starting("opening the file storage")
     blobs = await open_blobs(stack, settings.files)
     extractor = await stack.enter_async_context(WorkerExtractor())
-    return Stores(state, vectors, models, blobs, extractor)
+    pools = {
+        "state": state.pool_use,
+        **{f"vector.{name}": one.pool_use for name, one in engines.items() if isinstance(one, Pooled)},
+    }
+    return Stores(state, vectors, models, blobs, extractor, pools)
 
 
-async def _vectors(
-    stack: AsyncExitStack, vector: Vector, schema: RowSchema, state: StateStore
-) -> VectorEngines:
+async def _vectors(vector: Vector, engines: Mapping[str, VectorStore], state: StateStore) -> VectorEngines:
     """Return all configured engines. Stores of a version that had one engine only are recorded as
     being in the default one.
     """
-    engines = {
-        name: await open_vector_engine(stack, name, store, schema) for name, store in vector.stores.items()
-    }
     if placed := await state.vector_stores.place(engine=vector.default):
         _log.warning(
             "stores_placed",

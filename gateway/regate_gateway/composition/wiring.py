@@ -27,7 +27,13 @@ from regate_gateway.composition.outside.egress import LazyFetcher, make_guard
 from regate_gateway.composition.outside.guards import open_guards
 from regate_gateway.composition.outside.mcp import make_mcp_servers
 from regate_gateway.composition.outside.upstreams import open_upstreams
-from regate_gateway.composition.readings import read_audit, read_decisions, read_garbage, read_upstreams
+from regate_gateway.composition.readings import (
+    read_audit,
+    read_databases,
+    read_decisions,
+    read_garbage,
+    read_upstreams,
+)
 from regate_gateway.composition.responses import Outside, Responses, make_responses
 from regate_gateway.composition.stores import Stores, open_stores
 from regate_gateway.config.settings import Settings
@@ -187,6 +193,7 @@ async def _services(stack: AsyncExitStack, parts: Parts) -> Services:
     read_decisions(metrics, decisions.engine, documents.retrieval, listings)
     read_audit(metrics, decisions.audit, decisions.exporters)
     read_garbage(metrics, maintenance.garbage_collector, maintenance.vector_garbage)
+    read_databases(metrics, stores.pools)
     read_upstreams(metrics, parts.upstreams.reach)
     return Services(
         settings=settings,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from regate_adapters.state.dialects import ServerOptions
 from regate_gateway.config.secret import secret_from_environment
 from regate_gateway.config.settings import Settings
 
@@ -17,3 +18,16 @@ def state_url(settings: Settings) -> tuple[str, str]:
         ).reveal()
     assert settings.state.url is not None  # noqa: S101 — INVARIANT: settings demand one of the two
     return "state.url", settings.state.url
+
+
+def server_options(settings: Settings) -> ServerOptions:
+    """Return what the settings say of a database that is a server."""
+    state = settings.state
+    default = type(state).model_fields["statement_timeout_s"].default
+    return ServerOptions(
+        pool_size=state.pool_size,
+        connect_s=state.connect_timeout_s,
+        statement_s=None if state.statement_timeout_s == default else state.statement_timeout_s,
+        idle_in_transaction_s=state.idle_in_transaction_timeout_s,
+        row_security=state.row_security,
+    )

@@ -51,6 +51,34 @@ class State(Section):
         ),
     )
 
+    pool_size: int = Field(
+        default=10,
+        ge=1,
+        description="Connections to PostgreSQL, at most; more calls than that wait. With SQLite it says "
+        "nothing, nor do the next four.",
+    )
+    connect_timeout_s: float = Field(
+        default=5,
+        gt=0,
+        description="Longest wait for a new connection, unless the URL says so (`connect_timeout`).",
+    )
+    statement_timeout_s: float = Field(
+        default=4,
+        gt=0,
+        description="Longest time for one statement, after which PostgreSQL ends it; a call of several may "
+        "take a quarter more in all.",
+    )
+    idle_in_transaction_timeout_s: float = Field(
+        default=5,
+        gt=0,
+        description="Longest time that a transaction may do nothing, after which PostgreSQL ends it.",
+    )
+    row_security: bool = Field(
+        default=True,
+        description="Have PostgreSQL keep tenants apart as well (row-level security). "
+        "`false` switches nothing off that is on.",
+    )
+
     sealing_key_env: EnvironmentName | None = Field(
         default=None,
         description="Environment variable with the secret, 32 bytes or more, under which what clients keep "

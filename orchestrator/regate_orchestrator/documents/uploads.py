@@ -219,7 +219,7 @@ class Incoming:
             raise InvalidRequest(
                 f"The upload took longer than {hours} hours.", param="file", code="upload_timeout"
             ) from error
-        await self._orphaned_blobs.resize(self._file, bytes=size)
+        await self._orphaned_blobs.resize(self._context.principal, self._file, bytes=size)
         if (await self._usage()).bytes > self._limits.max_total_bytes:
             raise self._limits.exhausted()
         return size

@@ -107,9 +107,9 @@ class VectorStore(Protocol):
         """
         ...
 
-    async def texts(self, store: StoreId, ids: Sequence[str]) -> Mapping[str, str]:
-        """Return the texts of those of these chunks that are there, by id. The caller has decided that
-        they may be read.
+    async def texts(self, store: StoreId, ids: Sequence[str], *, tenant: str) -> Mapping[str, str]:
+        """Return the texts of those of these chunks of the tenant that are there, by id. The caller has
+        decided that they may be read.
         """
         ...
 

@@ -232,7 +232,7 @@ class _Run:
             entries.append(LoggedEvent(heard.event, heard.lineage.since(logged)))
             logged = heard.lineage
         try:
-            await self._ports.state.events.append(self.response, entries)
+            await self._ports.state.events.append(self._start.context.principal, self.response, entries)
             self._logged = logged
             del self._unwritten[: len(events)]
         except RegateError as error:

@@ -72,9 +72,9 @@ class VectorEngines:
             return Found((), total=0, permitted=0, exhausted=True)
         return await (await self._of(store)).search(store, query, plan=plan)
 
-    async def texts(self, store: StoreId, ids: Sequence[str]) -> Mapping[str, str]:
-        """Return the texts of those of these chunks that are there."""
-        return await (await self._of(store)).texts(store, ids)
+    async def texts(self, store: StoreId, ids: Sequence[str], *, tenant: str) -> Mapping[str, str]:
+        """Return the texts of those of these chunks of the tenant that are there."""
+        return await (await self._of(store)).texts(store, ids, tenant=tenant)
 
     async def restamp(
         self,

@@ -65,7 +65,7 @@ async def is_free(store: SqlStateStore) -> bool:
         await store.conversations.lock(ANN, CONVERSATION, ResponseId("resp_probe"))
     except InvalidRequest:
         return False
-    await store.conversations.unlock(CONVERSATION, ResponseId("resp_probe"))
+    await store.conversations.unlock(ANN, CONVERSATION, ResponseId("resp_probe"))
     return True
 
 
@@ -109,7 +109,7 @@ async def test_name_that_is_no_identifier_is_absent_and_no_error(store: SqlState
         await store.conversations.item(ANN, conversation, "msg_1"),
         await store.conversations.item(ANN, CONVERSATION, name),
         await store.conversations.lock(ANN, conversation, RESPONSE),
-        await store.conversations.unlock(conversation, RESPONSE),
+        await store.conversations.unlock(ANN, conversation, RESPONSE),
         await store.conversations.append(ANN, conversation, items_of("msg_9")) or None,
         await store.conversations.delete(ANN, conversation) or None,
         await store.conversations.delete_item(ANN, CONVERSATION, name) or None,
@@ -271,10 +271,10 @@ async def test_holder_may_take_its_lock_again(store: SqlStateStore) -> None:
 
 async def test_lock_is_released_by_its_holder_alone_and_as_often_as_it_likes(store: SqlStateStore) -> None:
     await store.conversations.lock(ANN, CONVERSATION, RESPONSE)
-    await store.conversations.unlock(CONVERSATION, OTHER)
+    await store.conversations.unlock(ANN, CONVERSATION, OTHER)
     before = await is_free(store)
     for _ in range(2):
-        await store.conversations.unlock(CONVERSATION, RESPONSE)
+        await store.conversations.unlock(ANN, CONVERSATION, RESPONSE)
     assert (before, await is_free(store)) == (False, True)
 
 
@@ -342,7 +342,7 @@ async def test_turn_without_the_lock_is_not_stored_at_all(
 ) -> None:
     await store.conversations.lock(ANN, CONVERSATION, RESPONSE)
     await store.responses.save(turn_of("in_progress", items=0))
-    await store.conversations.unlock(CONVERSATION, RESPONSE)
+    await store.conversations.unlock(ANN, CONVERSATION, RESPONSE)
     if holder is not None:
         await store.conversations.lock(ANN, CONVERSATION, holder)
     with pytest.raises(StateUnavailable):
@@ -397,7 +397,7 @@ async def test_turn_whose_saving_is_cut_short_is_all_there_or_not_at_all(store: 
             for item in ids_of(await store.conversations.items(ANN, CONVERSATION))
         )
         seen.add((stored, appended, await is_free(store)))
-        await store.conversations.unlock(CONVERSATION, ResponseId(name))
+        await store.conversations.unlock(ANN, CONVERSATION, ResponseId(name))
     assert seen <= {(True, 150, True), (False, 0, False)}
 
 
@@ -443,8 +443,8 @@ async def test_many_items_are_asked_for_at_once(store: SqlStateStore) -> None:
 
 async def test_events_come_back_in_order_from_where_a_reader_left_off(store: SqlStateStore) -> None:
     await store.responses.save(response_of(ANN))
-    await store.events.append(RESPONSE, [event_of(1), event_of(0)])
-    await store.events.append(RESPONSE, [event_of(number) for number in range(2, 12)])
+    await store.events.append(ANN, RESPONSE, [event_of(1), event_of(0)])
+    await store.events.append(ANN, RESPONSE, [event_of(number) for number in range(2, 12)])
     parts = [
         await store.events.read(BOB, RESPONSE, after=-1, limit=3),
         await store.events.read(BOB, RESPONSE, after=2, limit=100),
@@ -455,24 +455,24 @@ async def test_events_come_back_in_order_from_where_a_reader_left_off(store: Sql
 
 async def test_event_that_is_logged_is_never_replaced(store: SqlStateStore) -> None:
     await store.responses.save(response_of(ANN))
-    await store.events.append(RESPONSE, [event_of(0)])
+    await store.events.append(ANN, RESPONSE, [event_of(0)])
     with pytest.raises(StateUnavailable):
         await store.events.append(
-            RESPONSE, [event_of(1), LoggedEvent({**event_of(0).event, "delta": "another"})]
+            ANN, RESPONSE, [event_of(1), LoggedEvent({**event_of(0).event, "delta": "another"})]
         )
     assert await store.events.read(ANN, RESPONSE, after=-1, limit=9) == [event_of(0)]
 
 
 async def test_events_of_what_is_not_stored_are_refused_and_none_are_nothing(store: SqlStateStore) -> None:
-    await store.events.append(RESPONSE, [])
+    await store.events.append(ANN, RESPONSE, [])
     with pytest.raises(StateUnavailable):
-        await store.events.append(RESPONSE, [event_of(0)])
+        await store.events.append(ANN, RESPONSE, [event_of(0)])
 
 
 async def test_log_outlives_a_new_state_of_its_response_and_ends_with_it(store: SqlStateStore) -> None:
     await store.conversations.lock(ANN, CONVERSATION, RESPONSE)
     await store.responses.save(turn_of("in_progress"))
-    await store.events.append(RESPONSE, [event_of(0)])
+    await store.events.append(ANN, RESPONSE, [event_of(0)])
     await store.responses.save(turn_of("failed"))
     kept = await store.events.read(ANN, RESPONSE, after=-1, limit=9)
     await store.responses.delete(ANN, RESPONSE)
@@ -486,7 +486,7 @@ async def test_logs_of_old_responses_that_have_ended_are_forgotten_and_no_others
     names = {"old": ("completed", 100), "new": ("completed", 900), "going": ("in_progress", 100)}
     for name, (status, created) in names.items():
         await store.responses.save(replace(response_of(ANN, name, created=created), status=status))
-        await store.events.append(ResponseId(name), [event_of(0), event_of(1)])
+        await store.events.append(ANN, ResponseId(name), [event_of(0), event_of(1)])
     forgotten = await store.events.forget(made_before=500)
     left = [name for name in names if await store.events.read(ANN, ResponseId(name), after=-1, limit=9)]
 

@@ -195,7 +195,7 @@ async def test_a_principal_has_own_files_and_own_uploads_under_way(
     for who, name in ((ANN, "file-1"), (ANN, "file-2"), (BOB, "file-3"), (namesake, "file-4")):
         await store.files.add(replace(file_of(who, name), expires_at=EXPIRES if name == "file-2" else None))
         await store.orphaned_blobs.reserve(who, FileId(f"{name}5"), bytes=0, due_at=9_000)
-    await store.orphaned_blobs.resize(FileId("file-15"), bytes=40)
+    await store.orphaned_blobs.resize(ANN, FileId("file-15"), bytes=40)
     before = await store.files.usage(ANN)
     clock.time = EXPIRES
     expired = await store.files.usage(ANN)

@@ -152,7 +152,7 @@ async def test_log_says_what_was_read_before_each_event(store: SqlStateStore) ->
         event_of(2),
         LoggedEvent(event_of(3).event, (chunk(2),)),
     ]
-    await store.events.append(ResponseId("resp_1"), events)
+    await store.events.append(ANN, ResponseId("resp_1"), events)
     read = await store.events.read(ANN, ResponseId("resp_1"), after=0, limit=9)
     before = [
         await store.events.sources(ANN, ResponseId("resp_1"), through=number) for number in (-1, 0, 2, 3)

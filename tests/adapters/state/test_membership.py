@@ -72,7 +72,7 @@ async def begin(store: SqlStateStore, status: str = "in_progress") -> ResponseRo
     row = turn_of(status, background=True)
     await store.conversations.lock(ANN, CONVERSATION, RESPONSE)
     await store.responses.save(row)
-    await store.events.append(RESPONSE, [event_of(0), event_of(1)])
+    await store.events.append(ANN, RESPONSE, [event_of(0), event_of(1)])
     await store.idempotency_keys.claim(ANN, "key", fingerprint="f", claim="c1", at=1_000)
     return row
 
@@ -82,7 +82,7 @@ async def is_locked(store: SqlStateStore) -> bool:
         await store.conversations.lock(ANN, CONVERSATION, ResponseId("resp_probe"))
     except InvalidRequest:
         return True
-    await store.conversations.unlock(CONVERSATION, ResponseId("resp_probe"))
+    await store.conversations.unlock(ANN, CONVERSATION, ResponseId("resp_probe"))
     return False
 
 
@@ -200,7 +200,7 @@ async def test_what_has_ended_is_left_as_it_is(one: SqlStateStore, other: SqlSta
 async def test_response_without_a_log_gets_none(one: SqlStateStore, other: SqlStateStore) -> None:
     await one.responses.save(replace(response_of(ANN), status="in_progress", background=True))
     await one.responses.save(replace(response_of(ANN, "resp_2"), status="in_progress"))
-    await one.events.append(OTHER, [event_of(0)])
+    await one.events.append(ANN, OTHER, [event_of(0)])
     await one.membership.leave()
     await other.membership.end_interrupted(error=ERROR)
     logs = [await other.events.read(ANN, response, after=-1, limit=9) for response in (RESPONSE, OTHER)]
@@ -226,7 +226,7 @@ async def test_gateways_that_end_the_same_at_once_end_it_once(
     names = [f"resp_{number}" for number in range(20)]
     for name in names:
         await one.responses.save(replace(response_of(ANN, name), status="in_progress", background=True))
-        await one.events.append(ResponseId(name), [event_of(0)])
+        await one.events.append(ANN, ResponseId(name), [event_of(0)])
     await one.membership.leave()
 
     async def start() -> int:
@@ -259,7 +259,7 @@ LATE: dict[str, tuple[Callable[[SqlStateStore], Awaitable[object]], type[Excepti
         lambda store: store.responses.save(turn_of("in_progress", background=True)),
         GatewayStopped,
     ),
-    "events": (lambda store: store.events.append(RESPONSE, [event_of(3)]), StateUnavailable),
+    "events": (lambda store: store.events.append(ANN, RESPONSE, [event_of(3)]), StateUnavailable),
 }
 
 
@@ -294,7 +294,7 @@ async def test_turn_that_was_ended_is_not_mixed_with_the_next(
     await other.conversations.lock(ANN, CONVERSATION, OTHER)
     with pytest.raises(GatewayStopped):
         await taken.responses.save(turn_of(background=True))
-    await taken.conversations.unlock(CONVERSATION, RESPONSE)
+    await taken.conversations.unlock(ANN, CONVERSATION, RESPONSE)
     locked = await is_locked(other)
     await other.responses.save(turn_of(name="resp_2"))
     found = await other.conversations.items(ANN, CONVERSATION)

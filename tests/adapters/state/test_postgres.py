@@ -8,6 +8,7 @@ import asyncio
 import contextlib
 import subprocess
 import sys
+from collections.abc import AsyncIterator
 
 import psycopg
 import pytest
@@ -26,6 +27,7 @@ from tests.adapters.state.samples import (
 )
 from tests.postgres import Link, Postgres
 
+from regate_adapters.state.dialects import ServerOptions
 from regate_adapters.state.store import SqlStateStore
 from regate_adapters.state.tables import files, schema_revision
 from regate_orchestrator.errors import ConfigurationError, NotFound, StateUnavailable
@@ -206,19 +208,19 @@ async def test_response_id_of_another_tenant_is_refused_and_nothing_of_it_change
 async def test_a_read_cannot_write(postgres_url: str) -> None:
     async with SqlStateStore.open(postgres_url, deadline_s=PATIENT_SECONDS) as store:
         with pytest.raises(StateUnavailable, match="Try again later") as refusal:
-            async with store._database.reading() as connection:
+            async with store._database.maintenance.reading() as connection:
                 await connection.execute(insert(schema_revision).values(revision="x"))
-    assert refusal.value.detail == "ReadOnlySqlTransaction (25006)"
+    assert refusal.value.detail.startswith("ReadOnlySqlTransaction (25006): the server takes no writes")
 
 
 async def test_a_read_sees_one_state_though_another_writes_meanwhile(postgres_url: str) -> None:
     async with SqlStateStore.open(postgres_url, deadline_s=PATIENT_SECONDS) as store:
         counted = select(func.count()).select_from(files)
-        async with store._database.reading() as connection:
+        async with store._database.maintenance.reading() as connection:
             before = await connection.scalar(counted)
             await store.files.add(file_of(ANN))
             after = await connection.scalar(counted)
-        async with store._database.reading() as connection:
+        async with store._database.maintenance.reading() as connection:
             assert (before, after, await connection.scalar(counted)) == (0, 0, 1)
 
 
@@ -306,6 +308,74 @@ async def test_cancelled_save_is_all_or_nothing_and_every_connection_is_given_ba
         ]
         at_once = await asyncio.gather(*(store.responses.page(BOB, Everything(), Page()) for _ in range(20)))
     assert (all(whole), len(at_once)) == (True, 20)
+
+
+@pytest.fixture
+async def narrow(postgres_url: str) -> AsyncIterator[SqlStateStore]:
+    """A store with one connection, whose statements may take half a second."""
+    server = ServerOptions(pool_size=1, statement_s=0.5)
+    async with SqlStateStore.open(postgres_url, server=server) as store:
+        yield store
+
+
+async def test_connections_that_are_used_up_are_counted_and_told(narrow: SqlStateStore) -> None:
+    patient = waiting(narrow, PATIENT_SECONDS)
+    before = narrow.pool_use()
+    async with patient._database.reading("acme") as connection:
+        await connection.execute(select(1))
+        asked = asyncio.ensure_future(patient.responses.get(ANN, RESPONSE))  # noqa: TID251
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+        meanwhile = narrow.pool_use()
+        with pytest.raises(StateUnavailable) as refusal:
+            await asked
+
+    assert (before["waiting"], meanwhile["in_use"], meanwhile["waiting"]) == (0, 1, 1)
+    assert refusal.value.detail == "all 1 connections were in use for too long: raise pool_size"
+    assert narrow.pool_use() == {"in_use": 0, "idle": 1, "waiting": 0}
+
+
+async def test_a_statement_that_takes_too_long_is_told_with_what_to_do(narrow: SqlStateStore) -> None:
+    with pytest.raises(StateUnavailable) as refusal:
+        async with waiting(narrow, PATIENT_SECONDS)._database.reading("acme") as connection:
+            await connection.execute(select(func.pg_sleep(60)))
+
+    assert refusal.value.detail == "QueryCanceled (57014): a statement took longer than statement_timeout_s"
+
+
+async def test_a_connection_that_is_refused_is_told_with_place_and_without_the_password(
+    postgres: Postgres, postgres_url: str
+) -> None:
+    async with Link(postgres.port) as link:
+        url = postgres_url.replace("postgres@", "postgres:swordfish@").replace(
+            f":{postgres.port}/", f":{link.port}/"
+        )
+        async with SqlStateStore.open(url, deadline_s=PATIENT_SECONDS) as store:
+            link.become("cut")
+            with pytest.raises(StateUnavailable) as refusal:
+                await store.responses.get(ANN, RESPONSE)
+
+    assert refusal.value.detail.startswith("no connection: ")
+    assert (str(link.port) in refusal.value.detail, "swordfish" in refusal.value.detail) == (True, False)
+
+
+async def test_a_server_that_takes_no_writes_is_refused_at_the_start(
+    postgres: Postgres, postgres_url: str
+) -> None:
+    name = sql.Identifier(postgres_url.rpartition("/")[2])
+    postgres.execute(sql.SQL("ALTER DATABASE {} SET default_transaction_read_only = on").format(name))
+    with pytest.raises(ConfigurationError, match="takes no writes: name the primary"):
+        async with SqlStateStore.open(postgres_url, deadline_s=PATIENT_SECONDS):
+            pass
+
+
+async def test_a_table_that_is_missing_is_told_with_what_to_do(postgres_url: str) -> None:
+    async with SqlStateStore.open(postgres_url, deadline_s=PATIENT_SECONDS) as store:
+        change(postgres_url, "DROP TABLE tool_uses")
+        with pytest.raises(StateUnavailable) as refusal:
+            await store.tool_uses.release(ANN, "call")
+
+    assert refusal.value.detail.startswith("UndefinedTable (42P01): a table is missing")
 
 
 async def test_failure_says_nothing_of_the_rows(postgres_url: str) -> None:

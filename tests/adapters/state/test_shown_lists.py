@@ -170,7 +170,7 @@ async def fill(state: SqlStateStore, kind: str) -> list[str]:
     for number, row in enumerate(rows):
         row["created_at"] = 100 + number // 4
         row["ordinal"] = number + 1
-    async with state._database.writing() as connection:
+    async with state._database.maintenance.writing() as connection:
         await connection.execute(insert(table), rows)
     if kind == "attachments":
         await state.vector_stores.add(STORE)

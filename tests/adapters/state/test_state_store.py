@@ -92,7 +92,7 @@ async def furnish(store: SqlStateStore, who: Principal = ANN) -> None:
     await store.attachments.put([attached_of(who)])
     await store.responses.save(response_of(who))
     sources = (ChunkSource(StoreId("vs_1"), FileId("file-1"), "acme/file-1/000000", {"tenant": "acme"}),)
-    await store.events.append(RESPONSE, [LoggedEvent(event_of(0).event, sources)])
+    await store.events.append(ANN, RESPONSE, [LoggedEvent(event_of(0).event, sources)])
     await store.conversations.add(conversation_of(who), items_of("msg_1"))
     await store.prompts.add(prompt_of(who), version_of(who))
     await store.idempotency_keys.claim(BOB, "key-1", fingerprint="f", claim="claim_1", at=100)

@@ -66,7 +66,7 @@ async def test_counts_and_sums_are_whole_numbers(store: SqlStateStore) -> None:
 @pytest.mark.parametrize("number", [BEYOND_32_BITS, 2**53])
 async def test_there_are_no_events_beyond_a_number_however_large(store: SqlStateStore, number: int) -> None:
     await store.responses.save(response_of(ANN))
-    await store.events.append(RESPONSE, [event_of(0)])
+    await store.events.append(ANN, RESPONSE, [event_of(0)])
     assert await store.events.read(ANN, RESPONSE, after=number, limit=10) == []
 
 

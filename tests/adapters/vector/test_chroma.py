@@ -183,7 +183,7 @@ async def test_chunks_stamped_under_other_required_fields_are_not_seen(tmp_path:
 
     async with ChromaVectorStore(tmp_path, wider) as store:
         found = await everything(store)
-        texts = await store.texts(STORE, [chunk.id for chunk in hostile_chunks()])
+        texts = await store.texts(STORE, [chunk.id for chunk in hostile_chunks()], tenant="acme")
 
     assert (found.candidates, found.total, texts) == ((), 60, {})
 

@@ -77,6 +77,31 @@ async def test_a_statement_without_any_filter_sees_only_what_its_transaction_nam
     assert found == (seen,)
 
 
+async def test_our_transactions_without_any_where_see_their_tenant_and_their_store_alone(
+    postgres: Postgres, plain_database: str
+) -> None:
+    async with PgVectorStore(postgres.url(plain_database, user="plain"), SCHEMA) as store:
+        await filled(store, of_tenant("acme", count=6))
+        await store.add(STORE, of_tenant("globex", count=4))
+        await store.create(OTHER, dimensions=DIMENSIONS)
+        seen = []
+        for tenant in ("acme", "globex", "initech"):
+            async with store._transaction("probe", STORE, tenant=tenant) as cursor:
+                await cursor.execute(sql.SQL("SELECT count(*), min(tenant), max(tenant) FROM chunks_8"))
+                rows = await cursor.fetchone()
+                await cursor.execute(sql.SQL("SELECT array_agg(id) FROM stores"))
+                seen.append((rows, await cursor.fetchone()))
+        with pytest.raises(VectorStoreUnavailable):
+            async with store._transaction("probe", STORE, write=True, tenant="acme") as cursor:
+                await cursor.execute(sql.SQL("""UPDATE chunks_8 SET stamp = '{"tenant": "globex"}'"""))
+
+    assert seen == [
+        ((6, "acme", "acme"), ([STORE],)),
+        ((4, "globex", "globex"), ([STORE],)),
+        ((0, None, None), ([STORE],)),
+    ]
+
+
 async def test_a_row_of_another_tenant_cannot_be_written_past_the_wall(
     postgres: Postgres, plain_database: str
 ) -> None:
@@ -253,7 +278,7 @@ async def test_chunks_stamped_under_other_required_fields_are_not_seen_but_remov
 
     async with PgVectorStore(postgres.url(database), wider) as store:
         found = await everything(store)
-        texts = await store.texts(STORE, [chunk.id for chunk in hostile_chunks()])
+        texts = await store.texts(STORE, [chunk.id for chunk in hostile_chunks()], tenant="acme")
         await store.remove(STORE, FileId("file-00000001"))
         after = await everything(store)
 
@@ -364,7 +389,7 @@ async def test_a_broken_network_is_unavailable_in_time_and_mended_without_a_rest
         refused = await asyncio.gather(
             everything(store),
             store.create(OTHER, dimensions=DIMENSIONS),
-            store.texts(STORE, [chunk.id for chunk in hostile_chunks()]),
+            store.texts(STORE, [chunk.id for chunk in hostile_chunks()], tenant="acme"),
             store.remove(STORE, FileId("file-00000001")),
             store.drop(STORE),
             store.check(),

@@ -99,7 +99,7 @@ async def test_store_of_an_engine_that_is_gone_is_looked_for_nowhere_else() -> N
     for call in (
         left.search(TWO, Query(VECTOR, limit=1), plan=Everything()),
         left.add(TWO, [CHUNK]),
-        left.texts(TWO, [CHUNK.id]),
+        left.texts(TWO, [CHUNK.id], tenant="acme"),
         left.remove(TWO, CHUNK.file_id),
         left.create(TWO, dimensions=3),
     ):

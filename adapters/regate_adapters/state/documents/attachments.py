@@ -62,7 +62,7 @@ class AttachmentState:
         """
         now = self._database.now()
         columns = [attachment_columns(row) for row in rows]
-        async with self._database.writing() as connection:
+        async with self._database.writing(str(rows[0].stamp["tenant"])) as connection:
             await _require_parents(connection, rows, now=now)
             if batch is not None:
                 await connection.execute(insert(file_batches).values(_batch_columns(batch)))
@@ -96,7 +96,7 @@ class AttachmentState:
         )
         columns = attachment_columns(row)
         changes = {name: columns[name] for name in columns if name not in _WRITE_ONCE}
-        async with self._database.writing() as connection:
+        async with self._database.writing(str(expected.stamp["tenant"])) as connection:
             if (
                 await connection.scalar(select(attachments.c.file_id).where(unchanged).with_for_update())
                 is None
@@ -123,7 +123,7 @@ class AttachmentState:
             *_within(principal, self._database.now()),
         )
         found: set[FileId] = set()
-        async with self._database.reading() as connection:
+        async with self._database.reading(principal.tenant) as connection:
             for part in in_parts([file for file in files if is_identifier(file)]):
                 rows = await connection.scalars(
                     select(attachments.c.file_id).where(running, attachments.c.file_id.in_(part))
@@ -134,7 +134,7 @@ class AttachmentState:
     async def get(self, principal: Principal, store: StoreId, file: FileId) -> Attachment | None:
         """Return the attachment, looked up by the pair and within the principal's tenant."""
         own = _own(principal, store, file, self._database.now())
-        async with self._database.reading() as connection:
+        async with self._database.reading(principal.tenant) as connection:
             row = (await connection.execute(select(attachments).where(*own))).one_or_none()
         return None if row is None else attachment_row(row)
 
@@ -145,7 +145,7 @@ class AttachmentState:
         held = select(attachments.c.store_id).where(
             named(attachments.c.file_id, file), within(attachments.c.tenant, principal.tenant)
         )
-        async with self._database.reading() as connection:
+        async with self._database.reading(principal.tenant) as connection:
             return [
                 StoreId(store) for store in await connection.scalars(held.order_by(attachments.c.store_id))
             ]
@@ -168,7 +168,9 @@ class AttachmentState:
         floor = and_(named(attachments.c.store_id, store), *_within(principal, self._database.now()))
         if batch is not None:
             floor = and_(floor, named(attachments.c.batch_id, batch))
-        listing = Listing(attachments.c.file_id, attachments.c.ordinal, floor=floor, shape=_SHAPE)
+        listing = Listing(
+            principal.tenant, attachments.c.file_id, attachments.c.ordinal, floor=floor, shape=_SHAPE
+        )
         narrowing = None if status is None else named(attachments.c.status, status)
         return await page_of(
             self._database,
@@ -185,7 +187,7 @@ class AttachmentState:
         nothing of it; its chunks are orphaned.
         """
         own = _own(principal, store, file, self._database.now())
-        async with self._database.writing() as connection:
+        async with self._database.writing(principal.tenant) as connection:
             row = (await connection.execute(select(attachments).where(*own).with_for_update())).one_or_none()
             if row is not None:
                 await leave_behind(connection, and_(*own), now=self._database.now())
@@ -206,7 +208,7 @@ class AttachmentState:
             .group_by(attachments.c.store_id, attachments.c.status)
         )
         counted: dict[StoreId, dict[str, int]] = {store: {} for store in stores}
-        async with self._database.reading() as connection:
+        async with self._database.reading(principal.tenant) as connection:
             for part in in_parts(known):
                 for row in await connection.execute(statement.where(attachments.c.store_id.in_(part))):
                     counts = counted[row.store_id]
@@ -234,7 +236,7 @@ class AttachmentState:
             )
         )
         found: dict[Pair, LiveFile] = {}
-        async with self._database.reading() as connection:
+        async with self._database.reading(principal.tenant) as connection:
             for some in among((attachments.c.store_id, attachments.c.file_id), known):
                 for row in await connection.execute(statement.where(some)):
                     found[row.store_id, row.file_id] = LiveFile(

@@ -40,7 +40,7 @@ class FileBatchState:
             within(file_batches.c.tenant, principal.tenant),
         )
         wanted = select(file_batches).join(vector_stores, vector_stores.c.id == file_batches.c.store_id)
-        async with self._database.reading() as connection:
+        async with self._database.reading(principal.tenant) as connection:
             row = (
                 await connection.execute(wanted.where(*own, visible_store(principal.tenant)))
             ).one_or_none()
@@ -53,7 +53,7 @@ class FileBatchState:
             .where(self._of(batch))
             .group_by(attachments.c.status)
         )
-        async with self._database.reading() as connection:
+        async with self._database.reading(batch.tenant) as connection:
             counts: Mapping[str, Any] = {row.status: row.files for row in await connection.execute(counted)}
         return Totals(**counts)
 
@@ -61,7 +61,7 @@ class FileBatchState:
         """Return the different stamps of the batch's files that are in progress."""
         wanted = select(attachments.c.stamp).where(self._of(batch), _IN_PROGRESS)
         stamps: list[JsonObject] = []
-        async with self._database.reading() as connection:
+        async with self._database.reading(batch.tenant) as connection:
             for stamp in await connection.scalars(wanted):
                 if stamp not in stamps:
                     stamps.append(stamp)
@@ -72,7 +72,7 @@ class FileBatchState:
         written of them is orphaned.
         """
         running = and_(self._of(batch), _IN_PROGRESS)
-        async with self._database.writing() as connection:
+        async with self._database.writing(batch.tenant) as connection:
             await leave_behind(connection, running, now=self._database.now())
             cancelled = await connection.execute(
                 update(attachments).where(running).values(status="cancelled", leased_until=0)

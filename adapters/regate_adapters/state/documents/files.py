@@ -74,7 +74,7 @@ class FileState:
             uploads.c.status == "pending",
             uploads.c.expires_at > self._database.now(),
         )
-        async with self._database.reading() as connection:
+        async with self._database.reading(principal.tenant) as connection:
             found = [(await connection.execute(each)).one() for each in (owned, claimed, pending)]
         return FileUsage(sum(count for count, _ in found), int(sum(size for _, size in found)))
 
@@ -82,12 +82,12 @@ class FileState:
         """Store a new file row, whose bytes are orphaned no more; raises `InvalidRequest` for a
         filename that no database can hold.
         """
-        async with self._database.writing() as connection:
+        async with self._database.writing(str(row.stamp["tenant"])) as connection:
             await insert_file(self._database, connection, row)
 
     async def get(self, principal: Principal, file: FileId) -> FileRow | None:
         """Return the file's row."""
-        async with self._database.reading() as connection:
+        async with self._database.reading(principal.tenant) as connection:
             found = await connection.execute(
                 select(files).where(*_own(principal, file, self._database.now()))
             )
@@ -99,7 +99,7 @@ class FileState:
         known = [name for name in dict.fromkeys(names) if is_identifier(name)]
         own = (within(files.c.tenant, principal.tenant), unexpired_file(self._database.now()))
         found: dict[FileId, FileRow] = {}
-        async with self._database.reading() as connection:
+        async with self._database.reading(principal.tenant) as connection:
             for part in in_parts(known):
                 rows = await connection.execute(select(files).where(files.c.id.in_(part), *own))
                 found.update({row.id: file_row(row) for row in rows})
@@ -110,7 +110,7 @@ class FileState:
     ) -> Rows[FileRow]:
         """Return a page of the file rows that the plan permits."""
         floor = and_(within(files.c.tenant, principal.tenant), unexpired_file(self._database.now()))
-        listing = Listing(files.c.id, files.c.ordinal, floor=floor, shape=_SHAPE)
+        listing = Listing(principal.tenant, files.c.id, files.c.ordinal, floor=floor, shape=_SHAPE)
         narrowing = None if purpose is None else named(files.c.purpose, purpose)
         return await page_of(
             self._database, listing, select(files), plan=plan, page=page, read=file_row, narrowing=narrowing
@@ -124,7 +124,7 @@ class FileState:
         """
         now = self._database.now()
         own = _own(principal, file, now)
-        async with self._database.writing() as connection:
+        async with self._database.writing(principal.tenant) as connection:
             # Locked first: an attachment that is being made is then either seen below, or finds its file
             # gone.
             if await connection.scalar(select(files.c.id).where(*own).with_for_update()) is None:
@@ -137,7 +137,8 @@ class FileState:
             )
             stores = [StoreId(store) for store in await connection.scalars(attached)]
             await connection.execute(delete(files).where(*own))
-            await connection.execute(insert(orphaned_blobs).values(file_id=file, bytes=0, due_at=now))
+            left = {"file_id": file, "tenant": principal.tenant, "bytes": 0, "due_at": now}
+            await connection.execute(insert(orphaned_blobs).values(left))
         return stores
 
     async def expired(self, *, after: ExpiredFile | None, limit: int) -> list[ExpiredFile]:
@@ -146,7 +147,7 @@ class FileState:
         expired = select(files.c.tenant, *order).where(files.c.expires_at <= self._database.now())
         if after is not None:
             expired = expired.where(tuple_(*order) > (after.expired_at, after.id))
-        async with self._database.reading() as connection:
+        async with self._database.maintenance.reading() as connection:
             found = (await connection.execute(expired.order_by(*order).limit(limit))).all()
             attached = await connection.execute(
                 select(attachments.c.file_id, attachments.c.store_id)
@@ -166,7 +167,7 @@ class FileState:
         attachments.
         """
         expired = (named(files.c.id, file), not_(unexpired_file(self._database.now())))
-        async with self._database.writing() as connection:
+        async with self._database.maintenance.writing() as connection:
             if await connection.scalar(select(files.c.id).where(*expired).with_for_update()) is not None:
                 await leave_behind(connection, attachments.c.file_id == file, now=self._database.now())
                 await connection.execute(delete(files).where(*expired))

@@ -42,11 +42,11 @@ class LeaseState:
         if passing_over:
             free = and_(free, attachments.c.tenant.not_in(sorted(passing_over)))
         async with (
-            self._database.reading() as connection
+            self._database.maintenance.reading() as connection
         ):  # looking for work must not keep others from writing
             if not await connection.scalar(select(exists().where(free))):
                 return None
-        async with self._database.writing() as connection:
+        async with self._database.maintenance.writing() as connection:
             row = await _first(connection, free & (attachments.c.tenant > after)) or await _first(
                 connection, free
             )
@@ -68,7 +68,7 @@ class LeaseState:
         progress.
         """
         until = self._database.now() + ttl_s
-        async with self._database.writing() as connection:
+        async with self._database.writing(str(leased.stamp["tenant"])) as connection:
             if not await _hold(connection, leased):
                 return False
             await connection.execute(update(attachments).where(_same(leased)).values(leased_until=until))
@@ -83,7 +83,7 @@ class LeaseState:
             "leased_until": now + retry_in_s,
             "attempts": leased.attempts if counted else leased.attempts - 1,
         }
-        async with self._database.writing() as connection:
+        async with self._database.writing(str(leased.stamp["tenant"])) as connection:
             if await _hold(connection, leased):
                 await connection.execute(update(attachments).where(_same(leased)).values(let_go))
             await reschedule(
@@ -95,7 +95,7 @@ class LeaseState:
         where no other program can hold any.
         """
         held = and_(_IN_PROGRESS, attachments.c.leased_until > self._database.now())
-        async with self._database.writing() as connection:
+        async with self._database.maintenance.writing() as connection:
             return (await connection.execute(update(attachments).where(held).values(leased_until=0))).rowcount
 
     async def finish(
@@ -122,7 +122,7 @@ class LeaseState:
             "error_message": error_message,
             "leased_until": 0,
         }
-        async with self._database.writing() as connection:
+        async with self._database.writing(str(leased.stamp["tenant"])) as connection:
             ours = await _hold(connection, leased)
             if ours and status == "completed":
                 ours = await commit(connection, _orphaned(leased))

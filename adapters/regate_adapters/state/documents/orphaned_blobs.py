@@ -32,19 +32,19 @@ class OrphanedBlobState:
             "bytes": bytes,
             "due_at": due_at,
         }
-        async with self._database.writing() as connection:
+        async with self._database.writing(principal.tenant) as connection:
             await connection.execute(insert(orphaned_blobs).values(claim))
 
-    async def resize(self, file: FileId, *, bytes: int) -> None:  # noqa: A002
+    async def resize(self, principal: Principal, file: FileId, *, bytes: int) -> None:  # noqa: A002
         """Write down how many bytes of an upload were stored."""
-        async with self._database.writing() as connection:
+        async with self._database.writing(principal.tenant) as connection:
             await connection.execute(
                 update(orphaned_blobs).where(named(orphaned_blobs.c.file_id, file)).values(bytes=bytes)
             )
 
     async def forget(self, file: FileId) -> None:
         """Forget bytes that have no file, since they are gone."""
-        async with self._database.writing() as connection:
+        async with self._database.maintenance.writing() as connection:
             await connection.execute(delete(orphaned_blobs).where(named(orphaned_blobs.c.file_id, file)))
 
     async def due(self, *, after: DueBlob | None, limit: int) -> list[DueBlob]:
@@ -53,7 +53,7 @@ class OrphanedBlobState:
         due = select(*order).where(orphaned_blobs.c.due_at <= self._database.now())
         if after is not None:
             due = due.where(tuple_(*order) > (after.due_at, after.file_id))
-        async with self._database.reading() as connection:
+        async with self._database.maintenance.reading() as connection:
             return [
                 DueBlob(FileId(row.file_id), row.due_at)
                 for row in await connection.execute(due.order_by(*order).limit(limit))

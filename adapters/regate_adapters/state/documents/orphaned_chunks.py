@@ -44,7 +44,7 @@ class OrphanedChunkState:
         """Write down what is about to be stored, to be removed after that time unless an attachment,
         or a store, commits it.
         """
-        async with self._database.writing() as connection:
+        async with self._database.maintenance.writing() as connection:
             await reserve(connection, chunks, due_at=self._database.now() + ttl_s)
 
     async def take(self, *, limit: int) -> list[OrphanedChunks]:
@@ -58,7 +58,7 @@ class OrphanedChunkState:
             .order_by(orphaned_generations.c.due_at)
             .limit(limit)
         )
-        async with self._database.writing() as connection:
+        async with self._database.maintenance.writing() as connection:
             taken = [
                 OrphanedChunks(row.store_id, row.file_id, row.generation)
                 for row in await connection.execute(due.with_for_update(skip_locked=True))
@@ -73,7 +73,7 @@ class OrphanedChunkState:
         everything of it.
         """
         gone = is_orphaned(chunks) if chunks.file_id else orphaned_generations.c.store_id == chunks.store_id
-        async with self._database.writing() as connection:
+        async with self._database.maintenance.writing() as connection:
             await connection.execute(delete(orphaned_generations).where(gone))
 
     async def waiting(self) -> int:
@@ -87,7 +87,7 @@ class OrphanedChunkState:
             .select_from(orphaned_generations)
             .where(soon, or_(orphaned_generations.c.due_at <= now, orphaned_generations.c.tombstoned))
         )
-        async with self._database.reading() as connection:
+        async with self._database.maintenance.reading() as connection:
             return int(await connection.scalar(due) or 0)
 
     async def unknown_generations(self, store: StoreId, generations: Iterable[str]) -> list[str]:
@@ -100,7 +100,7 @@ class OrphanedChunkState:
         )
         left = select(orphaned_generations.c.generation).where(orphaned_generations.c.store_id == store)
         known: set[str] = set()
-        async with self._database.reading() as connection:
+        async with self._database.maintenance.reading() as connection:
             for part in in_parts(looked_for):
                 known.update(await connection.scalars(counting.where(attachments.c.generation.in_(part))))
                 known.update(

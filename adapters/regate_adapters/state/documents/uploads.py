@@ -25,12 +25,12 @@ class UploadState:
 
     async def add(self, row: UploadRow) -> None:
         """Store a new upload; raises `InvalidRequest` for a filename that no database can hold."""
-        async with self._database.writing() as connection:
+        async with self._database.writing(row.tenant) as connection:
             await connection.execute(insert(uploads).values(**upload_columns(row)))
 
     async def get(self, principal: Principal, upload: UploadId) -> UploadRow | None:
         """Return the upload."""
-        async with self._database.reading() as connection:
+        async with self._database.reading(principal.tenant) as connection:
             found = (await connection.execute(select(uploads).where(*_own(principal, upload)))).one_or_none()
         return None if found is None else upload_row(found)
 
@@ -41,7 +41,7 @@ class UploadState:
             .join(uploads, uploads.c.id == upload_parts.c.upload_id)
             .where(*_own(principal, upload))
         )
-        async with self._database.reading() as connection:
+        async with self._database.reading(principal.tenant) as connection:
             found = await connection.execute(parts)
             return [
                 UploadPart(PartId(row.id), upload, FileId(row.blob_id), row.bytes, row.created_at)
@@ -59,7 +59,7 @@ class UploadState:
             "bytes": part.bytes,
             "created_at": part.created_at,
         }
-        async with self._database.writing() as connection:
+        async with self._database.writing(principal.tenant) as connection:
             if not await self._is_pending(connection, principal, part.upload):
                 return False
             present = (
@@ -77,7 +77,7 @@ class UploadState:
         """Store the file and that the upload is complete, its parts orphaned at once; return False, with
         nothing done, when it is not pending.
         """
-        async with self._database.writing() as connection:
+        async with self._database.writing(principal.tenant) as connection:
             if not await self._is_pending(connection, principal, upload):
                 return False
             await self._end(connection, upload, "completed")
@@ -88,7 +88,7 @@ class UploadState:
         """Store that the upload is cancelled, its parts orphaned at once; return False when it is not
         pending.
         """
-        async with self._database.writing() as connection:
+        async with self._database.writing(principal.tenant) as connection:
             if not await self._is_pending(connection, principal, upload):
                 return False
             await self._end(connection, upload, "cancelled")
@@ -98,7 +98,7 @@ class UploadState:
         """Forget uploads that expired before this time, whatever became of them; return how many.
         Their parts' bytes were orphaned long before.
         """
-        async with self._database.writing() as connection:
+        async with self._database.maintenance.writing() as connection:
             return (
                 await connection.execute(delete(uploads).where(uploads.c.expires_at < expired_before))
             ).rowcount
@@ -114,7 +114,7 @@ class UploadState:
         """
         await connection.execute(update(uploads).where(uploads.c.id == upload).values(status=status))
         blobs = select(upload_parts.c.blob_id).where(upload_parts.c.upload_id == upload)
-        nobodys = {"tenant": null(), "owner": null(), "bytes": 0, "due_at": self._database.now()}
+        nobodys = {"owner": null(), "bytes": 0, "due_at": self._database.now()}
         await connection.execute(
             update(orphaned_blobs).where(orphaned_blobs.c.file_id.in_(blobs)).values(nobodys)
         )

@@ -50,7 +50,7 @@ class VectorStoreState:
             "tenant": columns["tenant"],
             **_active(row.last_active_at, row.expires_after_days),
         }
-        async with self._database.writing() as connection:
+        async with self._database.writing(str(row.stamp["tenant"])) as connection:
             ordinal = await next_ordinal(self._database, connection, vector_stores)
             await connection.execute(insert(vector_stores).values(**columns, ordinal=ordinal))
             await connection.execute(insert(store_activity).values(active))
@@ -58,7 +58,7 @@ class VectorStoreState:
 
     async def get(self, principal: Principal, store: StoreId) -> StoreRow | None:
         """Return the vector store's row, with the activity of the principal's tenant."""
-        async with self._database.reading() as connection:
+        async with self._database.reading(principal.tenant) as connection:
             row = (
                 await connection.execute(_stores_for(principal).where(*_visible(principal, store)))
             ).one_or_none()
@@ -68,7 +68,7 @@ class VectorStoreState:
         """Return the vector engine that the store is in, of whatever tenant; None for a store that is
         absent.
         """
-        async with self._database.reading() as connection:
+        async with self._database.maintenance.reading() as connection:
             found = await connection.scalar(
                 select(vector_stores.c.engine).where(named(vector_stores.c.id, store))
             )
@@ -79,7 +79,7 @@ class VectorStoreState:
         following = (
             select(vector_stores.c.id).where(vector_stores.c.id > store).order_by(vector_stores.c.id).limit(1)
         )
-        async with self._database.reading() as connection:
+        async with self._database.maintenance.reading() as connection:
             found = await connection.scalar(following)
         return None if found is None else StoreId(found)
 
@@ -87,7 +87,7 @@ class VectorStoreState:
         """Record this engine for all stores that an earlier version made, which had but one; return
         how many.
         """
-        async with self._database.writing() as connection:
+        async with self._database.maintenance.writing() as connection:
             placed = await connection.execute(
                 update(vector_stores).where(vector_stores.c.engine.is_(None)).values(engine=engine)
             )
@@ -96,7 +96,11 @@ class VectorStoreState:
     async def page(self, principal: Principal, plan: FilterPlan, page: Page) -> Rows[StoreRow]:
         """Return a page of the vector store rows that the plan permits."""
         listing = Listing(
-            vector_stores.c.id, vector_stores.c.ordinal, floor=visible_store(principal.tenant), shape=_SHAPE
+            principal.tenant,
+            vector_stores.c.id,
+            vector_stores.c.ordinal,
+            floor=visible_store(principal.tenant),
+            shape=_SHAPE,
         )
         return await page_of(
             self._database, listing, _stores_for(principal), plan=plan, page=page, read=store_row
@@ -108,7 +112,7 @@ class VectorStoreState:
 
         Nothing brings a store back that has expired.
         """
-        async with self._database.reading() as connection:
+        async with self._database.reading(principal.tenant) as connection:
             known = (
                 await connection.execute(_stores_for(principal).where(*_visible(principal, store)))
             ).one_or_none()
@@ -117,7 +121,7 @@ class VectorStoreState:
         ):
             return
         own = (store_activity.c.store_id == store, within(store_activity.c.tenant, principal.tenant))
-        async with self._database.writing() as connection:
+        async with self._database.writing(principal.tenant) as connection:
             # The store is locked first, by every use: so that of two first uses the second sees the first
             # one's row, and neither waits in turn.
             locked = (
@@ -144,7 +148,7 @@ class VectorStoreState:
         """
         columns = store_changes(changes)
         own = (named(vector_stores.c.id, store), deletable_store(principal))
-        async with self._database.writing() as connection:
+        async with self._database.writing(principal.tenant) as connection:
             if not columns:
                 return await connection.scalar(select(vector_stores.c.id).where(*own)) is not None
             changed = (
@@ -153,20 +157,23 @@ class VectorStoreState:
             if changed and "expires_after_days" in columns:
                 every = update(store_activity).where(store_activity.c.store_id == store)
                 days = cast("int | None", columns["expires_after_days"])
-                await connection.execute(every.values(_active(store_activity.c.last_active_at, days)))
+                # Of a shared store other tenants have activities, too, which no tenant may reach.
+                async with self._database.maintenance.within(connection):
+                    await connection.execute(every.values(_active(store_activity.c.last_active_at, days)))
         return changed
 
     async def delete(self, principal: Principal, store: StoreId) -> bool:
         """Delete the store's row and, by their foreign keys, all its attachments, of whatever tenant.
         Its place in the engine is orphaned.
         """
-        async with self._database.writing() as connection:
-            deleted = await connection.execute(
-                delete(vector_stores).where(named(vector_stores.c.id, store), deletable_store(principal))
-            )
-            if deleted.rowcount:
-                await reserve(connection, place_of(store), due_at=self._database.now())
-        return deleted.rowcount > 0
+        async with self._database.writing(principal.tenant) as connection:
+            own = (named(vector_stores.c.id, store), deletable_store(principal))
+            if await connection.scalar(select(vector_stores.c.id).where(*own).with_for_update()) is None:
+                return False
+            # While the row is there, which says whose place it is.
+            await reserve(connection, place_of(store), due_at=self._database.now())
+            await connection.execute(delete(vector_stores).where(*own))
+        return True
 
     async def expired(self, *, limit: int) -> list[ExpiredStore]:
         """Return stores that have expired for a tenant and were not emptied of what it has there
@@ -178,7 +185,7 @@ class VectorStoreState:
             .order_by(store_activity.c.empties_at, store_activity.c.store_id, store_activity.c.tenant)
             .limit(limit)
         )
-        async with self._database.reading() as connection:
+        async with self._database.maintenance.reading() as connection:
             return [
                 ExpiredStore(StoreId(row.store_id), row.tenant) for row in await connection.execute(expired)
             ]
@@ -195,7 +202,7 @@ class VectorStoreState:
         activity = and_(
             store_activity.c.store_id == expired.store_id, store_activity.c.tenant == expired.tenant
         )
-        async with self._database.writing() as connection:
+        async with self._database.maintenance.writing() as connection:
             # Locked as every use locks it: what is used meanwhile has not expired.
             locked = (
                 select(vector_stores.c.tenant)

@@ -53,14 +53,14 @@ class ConversationState:
 
     async def add(self, row: ConversationRow, items: Sequence[StoredItem]) -> None:
         """Store a new conversation with its first items."""
-        async with self._database.writing() as connection:
+        async with self._database.writing(row.tenant) as connection:
             await connection.execute(insert(conversations).values(conversation_columns(row)))
             await keep(connection, row.id, row.tenant, items)
             await append(connection, row.id, items)
 
     async def get(self, principal: Principal, conversation: ConversationId) -> ConversationRow | None:
         """Return the conversation's row."""
-        async with self._database.reading() as connection:
+        async with self._database.reading(principal.tenant) as connection:
             row = (
                 await connection.execute(select(conversations).where(_own(principal, conversation)))
             ).one_or_none()
@@ -73,13 +73,13 @@ class ConversationState:
         change = (
             update(conversations).where(_own(principal, conversation)).values(client_metadata=dict(metadata))
         )
-        async with self._database.writing() as connection:
+        async with self._database.writing(principal.tenant) as connection:
             changed = await connection.execute(change)
         return changed.rowcount > 0
 
     async def delete(self, principal: Principal, conversation: ConversationId) -> bool:
         """Delete the conversation and, by their foreign key, its items."""
-        async with self._database.writing() as connection:
+        async with self._database.writing(principal.tenant) as connection:
             if not await _held_still(connection, principal, conversation):
                 return False
             await connection.execute(delete(conversations).where(conversations.c.id == conversation))
@@ -88,7 +88,7 @@ class ConversationState:
 
     async def items(self, principal: Principal, conversation: ConversationId) -> list[StoredItem] | None:
         """Return all items of the conversation, oldest first."""
-        async with self._database.reading() as connection:
+        async with self._database.reading(principal.tenant) as connection:
             if (
                 await connection.scalar(select(conversations.c.id).where(_own(principal, conversation)))
                 is None
@@ -104,12 +104,16 @@ class ConversationState:
             return None
         items = conversation_items
         listing = Listing(
-            items.c.id, items.c.position, floor=items.c.conversation_id == conversation, shape=_NO_FIELDS
+            principal.tenant,
+            items.c.id,
+            items.c.position,
+            floor=items.c.conversation_id == conversation,
+            shape=_NO_FIELDS,
         )
         found = await page_of(
             self._database, listing, select(items), plan=Everything(), page=page, read=lambda row: row
         )
-        async with self._database.reading() as connection:
+        async with self._database.reading(principal.tenant) as connection:
             kept = await lineages_of(connection, [conversation])
         return Rows(tuple(_item(row, kept) for row in found.rows), found.has_more)
 
@@ -119,7 +123,7 @@ class ConversationState:
             conversations, conversations.c.id == conversation_items.c.conversation_id
         )
         wanted = of_it.where(_own(principal, conversation), named(conversation_items.c.id, item))
-        async with self._database.reading() as connection:
+        async with self._database.reading(principal.tenant) as connection:
             row = (await connection.execute(wanted)).one_or_none()
             return None if row is None else _item(row, await lineages_of(connection, [conversation]))
 
@@ -127,7 +131,7 @@ class ConversationState:
         self, principal: Principal, conversation: ConversationId, items: Sequence[StoredItem]
     ) -> bool:
         """Append the items, unless a response is going on with the conversation."""
-        async with self._database.writing() as connection:
+        async with self._database.writing(principal.tenant) as connection:
             if not await _held_still(connection, principal, conversation):
                 return False
             await _require_room(connection, conversation, len(items))
@@ -139,7 +143,7 @@ class ConversationState:
         """Delete one item, unless a response is going on with the conversation."""
         items = conversation_items
         of_it = (items.c.conversation_id == conversation, named(items.c.id, item))
-        async with self._database.writing() as connection:
+        async with self._database.writing(principal.tenant) as connection:
             if not await _held_still(connection, principal, conversation):
                 return False
             found = (
@@ -166,7 +170,7 @@ class ConversationState:
             .where(_own(principal, conversation), free)
             .values(locked_by=holder, gateway=self._database.gateway)
         )
-        async with self._database.writing() as connection:
+        async with self._database.writing(principal.tenant) as connection:
             if (await connection.execute(take)).rowcount:
                 return await _items_of(connection, conversation)
             if (
@@ -176,10 +180,10 @@ class ConversationState:
                 return None
         raise _locked()
 
-    async def unlock(self, conversation: ConversationId, holder: ResponseId) -> None:
+    async def unlock(self, principal: Principal, conversation: ConversationId, holder: ResponseId) -> None:
         """Release the lock if this response holds it."""
-        held = (named(conversations.c.id, conversation), conversations.c.locked_by == holder)
-        async with self._database.writing() as connection:
+        held = (_own(principal, conversation), conversations.c.locked_by == holder)
+        async with self._database.writing(principal.tenant) as connection:
             await connection.execute(update(conversations).where(*held).values(locked_by=None, gateway=None))
 
 

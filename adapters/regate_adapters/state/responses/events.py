@@ -29,14 +29,16 @@ class EventState:
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    async def append(self, response: ResponseId, events: Sequence[LoggedEvent]) -> None:
+    async def append(self, principal: Principal, response: ResponseId, events: Sequence[LoggedEvent]) -> None:
         """Append to the log, and keep the response this gateway's meanwhile. A sequence number that is
         there already is refused by the key.
         """
         if not events:
             return
         ours = select(responses.c.id).where(
-            responses.c.id == response, responses.c.gateway == self._database.gateway
+            responses.c.id == response,
+            within(responses.c.tenant, principal.tenant),
+            responses.c.gateway == self._database.gateway,
         )
         rows = [
             {
@@ -47,7 +49,7 @@ class EventState:
             }
             for logged in events
         ]
-        async with self._database.writing() as connection:
+        async with self._database.writing(principal.tenant) as connection:
             if await connection.scalar(ours.with_for_update(read=True)) is None:
                 raise StateUnavailable("the response is not stored, or not this gateway's any more")
             await connection.execute(insert(response_events), rows)
@@ -66,7 +68,7 @@ class EventState:
             .order_by(response_events.c.sequence)
             .limit(limit)
         )
-        async with self._database.reading() as connection:
+        async with self._database.reading(principal.tenant) as connection:
             rows = (await connection.execute(wanted)).all()
         return [LoggedEvent(row.event, tuple(read_sources(row.sources or ()))) for row in rows]
 
@@ -82,7 +84,7 @@ class EventState:
             )
             .order_by(response_events.c.sequence)
         )
-        async with self._database.reading() as connection:
+        async with self._database.reading(principal.tenant) as connection:
             return [
                 source
                 for sources in await connection.scalars(wanted)
@@ -99,7 +101,7 @@ class EventState:
         while ended := await self._logged(made_before=made_before):
             for start in range(0, len(ended), _LOGS_AT_ONCE):
                 few = response_events.c.response_id.in_(ended[start : start + _LOGS_AT_ONCE])
-                async with self._database.writing() as connection:
+                async with self._database.maintenance.writing() as connection:
                     forgotten += (await connection.execute(delete(response_events).where(few))).rowcount
         return forgotten
 
@@ -116,7 +118,7 @@ class EventState:
         ended = wanted.where(
             responses.c.created_at < made_before, responses.c.status.not_in(UNFINISHED)
         ).limit(_LOGS_READ)
-        async with self._database.reading() as connection:
+        async with self._database.maintenance.reading() as connection:
             return list(await connection.scalars(ended))
 
 

@@ -42,7 +42,7 @@ class IdempotencyKeyState:
             "created_at": at,
             "gateway": self._database.gateway,
         }
-        async with self._database.writing() as connection:
+        async with self._database.writing(principal.tenant) as connection:
             await connection.execute(delete(idempotency_keys).where(own, or_(_too_old(at), _given_up(at))))
             try:
                 async with connection.begin_nested():
@@ -62,7 +62,7 @@ class IdempotencyKeyState:
     ) -> None:
         """Say what was created, and by which request, if the claim still holds."""
         mine = (_own(principal, key), idempotency_keys.c.claim == claim)
-        async with self._database.writing() as connection:
+        async with self._database.writing(principal.tenant) as connection:
             await connection.execute(
                 update(idempotency_keys).where(*mine).values(created=created, fingerprint=fingerprint)
             )
@@ -70,7 +70,7 @@ class IdempotencyKeyState:
     async def release(self, principal: Principal, key: str, *, claim: str) -> None:
         """Let the key go, if the claim still holds and nothing was created."""
         mine = (_own(principal, key), idempotency_keys.c.claim == claim, idempotency_keys.c.created.is_(None))
-        async with self._database.writing() as connection:
+        async with self._database.writing(principal.tenant) as connection:
             await connection.execute(delete(idempotency_keys).where(*mine))
 
     async def forget(self, *, at: int) -> int:
@@ -83,7 +83,7 @@ class IdempotencyKeyState:
             nth = select(made).where(lapsed).order_by(made).offset(_AT_ONCE).limit(1)
             more = True
             while more:
-                async with self._database.writing() as connection:
+                async with self._database.maintenance.writing() as connection:
                     until = await connection.scalar(nth)
                     oldest = lapsed if until is None else and_(lapsed, made <= until)
                     forgotten += (await connection.execute(delete(idempotency_keys).where(oldest))).rowcount

@@ -58,7 +58,7 @@ class ItemState:
         """
         known = [item for item in dict.fromkeys(ids) if is_identifier(item)]
         found: dict[str, ItemWithParent] = {}
-        async with self._database.reading() as connection:
+        async with self._database.reading(principal.tenant) as connection:
             for place in _PLACES:
                 for part in in_parts([item for item in known if item not in found]):
                     found |= await _found_at(connection, place, part, tenant=principal.tenant)

@@ -35,13 +35,13 @@ class ApprovalState:
             "expires_at": row.expires_at,
             "used_at": None,
         }
-        async with self._database.writing() as connection:
+        async with self._database.writing(principal.tenant) as connection:
             await connection.execute(insert(approvals).values(values))
 
     async def named(self, principal: Principal, ids: Sequence[str]) -> Mapping[str, ApprovalRow]:
         """Return those of these that are the principal's."""
         found: dict[str, ApprovalRow] = {}
-        async with self._database.reading() as connection:
+        async with self._database.reading(principal.tenant) as connection:
             for part in in_parts(list(dict.fromkeys(ids))):
                 rows = await connection.execute(
                     select(approvals).where(_own(approvals, principal), approvals.c.id.in_(part))
@@ -64,13 +64,13 @@ class ApprovalState:
             approvals.c.expires_at > at,
             approvals.c.used_at.is_(None),
         )
-        async with self._database.writing() as connection:
+        async with self._database.writing(principal.tenant) as connection:
             result = await connection.execute(update(approvals).where(*unused).values(used_at=at))
         return result.rowcount == 1
 
     async def forget(self, *, at: int) -> int:
         """Forget all that expired, of all tenants."""
-        async with self._database.writing() as connection:
+        async with self._database.maintenance.writing() as connection:
             gone = await connection.execute(delete(approvals).where(approvals.c.expires_at <= at))
         return gone.rowcount
 
@@ -92,21 +92,21 @@ class ToolUseState:
             tool_uses.c.call != call,
             tool_uses.c.at > at - _DAY,
         )
-        async with self._database.writing() as connection:
+        async with self._database.writing(principal.tenant) as connection:
             await connection.execute(insert(tool_uses).values(row))
-        async with self._database.reading() as connection:
+        async with self._database.reading(principal.tenant) as connection:
             return (await connection.scalar(others)) or 0
 
     async def release(self, principal: Principal, call: str) -> None:
         """Count a call no more."""
-        async with self._database.writing() as connection:
+        async with self._database.writing(principal.tenant) as connection:
             await connection.execute(
                 delete(tool_uses).where(_own(tool_uses, principal), tool_uses.c.call == call)
             )
 
     async def forget(self, *, at: int) -> int:
         """Forget all that is older than a day, of all tenants."""
-        async with self._database.writing() as connection:
+        async with self._database.maintenance.writing() as connection:
             gone = await connection.execute(delete(tool_uses).where(tool_uses.c.at <= at - _DAY))
         return gone.rowcount
 

@@ -62,21 +62,25 @@ class PromptState:
         database can hold.
         """
         columns = prompt_columns(row)
-        async with self._database.writing() as connection:
+        async with self._database.writing(str(row.stamp["tenant"])) as connection:
             ordinal = await next_ordinal(self._database, connection, prompts)
             await connection.execute(insert(prompts).values(**columns, ordinal=ordinal))
             await connection.execute(insert(prompt_versions).values(prompt_version_columns(first)))
 
     async def get(self, principal: Principal, prompt: PromptId) -> PromptRow | None:
         """Return the prompt's row."""
-        async with self._database.reading() as connection:
+        async with self._database.reading(principal.tenant) as connection:
             row = (await connection.execute(select(prompts).where(_own(principal, prompt)))).one_or_none()
         return None if row is None else prompt_row(row)
 
     async def page(self, principal: Principal, plan: FilterPlan, page: Page) -> Rows[PromptRow]:
         """Return a page of the prompt rows that the plan permits."""
         listing = Listing(
-            prompts.c.id, prompts.c.ordinal, floor=within(prompts.c.tenant, principal.tenant), shape=_SHAPE
+            principal.tenant,
+            prompts.c.id,
+            prompts.c.ordinal,
+            floor=within(prompts.c.tenant, principal.tenant),
+            shape=_SHAPE,
         )
         return await page_of(self._database, listing, select(prompts), plan=plan, page=page, read=prompt_row)
 
@@ -84,7 +88,7 @@ class PromptState:
         self, principal: Principal, prompt: PromptId, *, name: str | None, default_version: int | None
     ) -> PromptRow | None:
         """Change the name, the default version, or both, and return the row as it is then."""
-        async with self._database.writing() as connection:
+        async with self._database.writing(principal.tenant) as connection:
             # Locked first: of two changes at once the second sees the first one's row.
             found = (await connection.execute(_locked(principal, prompt))).one_or_none()
             if found is None:
@@ -108,7 +112,7 @@ class PromptState:
 
     async def delete(self, principal: Principal, prompt: PromptId) -> bool:
         """Delete the prompt and, by their foreign key, its versions."""
-        async with self._database.writing() as connection:
+        async with self._database.writing(principal.tenant) as connection:
             deleted = await connection.execute(delete(prompts).where(_own(principal, prompt)))
         return deleted.rowcount > 0
 
@@ -124,7 +128,7 @@ class PromptState:
         """Store the template as the next version. The prompt's row is locked meanwhile, so that each
         number is given once.
         """
-        async with self._database.writing() as connection:
+        async with self._database.writing(principal.tenant) as connection:
             found = (await connection.execute(_locked(principal, prompt))).one_or_none()
             if found is None:
                 return None
@@ -141,7 +145,7 @@ class PromptState:
         this = prompt_versions.c.version == literal(
             version, BigInteger
         )  # what callers ask for may be wider than the column
-        async with self._database.reading() as connection:
+        async with self._database.reading(principal.tenant) as connection:
             wanted = select(prompt_versions).where(_of(principal, prompt), this)
             row = (await connection.execute(wanted)).one_or_none()
         return None if row is None else prompt_version_row(row)
@@ -149,7 +153,9 @@ class PromptState:
     async def versions(self, principal: Principal, prompt: PromptId, page: Page) -> Rows[PromptVersion]:
         """Return a page of the prompt's versions by number."""
         number = prompt_versions.c.version
-        listing = Listing(cast(number, String), number, floor=_of(principal, prompt), shape=_NO_FIELDS)
+        listing = Listing(
+            principal.tenant, cast(number, String), number, floor=_of(principal, prompt), shape=_NO_FIELDS
+        )
         return await page_of(
             self._database,
             listing,

@@ -68,7 +68,7 @@ class ResponseState:
             {"response_id": row.id} | item_columns(position, item) for position, item in enumerate(row.items)
         ]
         known = {"id": row.id, "tenant": row.tenant, "owner": row.owner, "gateway": self._database.gateway}
-        async with self._database.writing() as connection:
+        async with self._database.writing(row.tenant) as connection:
             thread = await _thread_of(connection, row)
             columns = response_columns(row) | {"thread": thread}
             replace = (
@@ -81,7 +81,7 @@ class ResponseState:
             )
             # Another state of it may have been saved at this very moment.
             if not is_saved and not await _changed(connection, replace):
-                raise await _refusal(connection, row)
+                raise await _refusal(connection, row, is_update=is_update)
             await keep(connection, thread, row.tenant, row.items)
             await connection.execute(delete(response_items).where(response_items.c.response_id == row.id))
             if items:
@@ -104,7 +104,7 @@ class ResponseState:
         of_it = (
             select(response_items).join(responses, responses.c.id == response_items.c.response_id).where(*own)
         )
-        async with self._database.reading() as connection:
+        async with self._database.reading(principal.tenant) as connection:
             row = (await connection.execute(select(responses).where(*own))).one_or_none()
             if row is None:
                 return None
@@ -126,7 +126,7 @@ class ResponseState:
             links.c.back.desc()
         )
         of_them = select(response_items).join(links, links.c.id == response_items.c.response_id)
-        async with self._database.reading() as connection:
+        async with self._database.reading(principal.tenant) as connection:
             rows = (await connection.execute(oldest_first)).all()
             if len(rows) > MAX_CHAIN:
                 raise InvalidRequest(
@@ -146,7 +146,7 @@ class ResponseState:
     async def status(self, principal: Principal, response: ResponseId) -> str | None:
         """Return the status alone, for whoever waits for it to change."""
         own = (named(responses.c.id, response), within(responses.c.tenant, principal.tenant))
-        async with self._database.reading() as connection:
+        async with self._database.reading(principal.tenant) as connection:
             status: str | None = await connection.scalar(select(responses.c.status).where(*own))
         return status
 
@@ -155,7 +155,7 @@ class ResponseState:
         own = (named(responses.c.id, response), within(responses.c.tenant, principal.tenant))
         running = (responses.c.background, responses.c.status.in_(UNFINISHED))
         elsewhere = is_another(responses.c.gateway, self._database.gateway, now=self._database.now())
-        async with self._database.writing() as connection:
+        async with self._database.writing(principal.tenant) as connection:
             asked = await connection.execute(
                 update(responses).where(*own, *running, elsewhere).values(cancel_requested=True)
             )
@@ -164,7 +164,7 @@ class ResponseState:
     async def cancel_requests(self) -> list[ResponseId]:
         """Return the responses of this gateway that others want cancelled."""
         ours = (responses.c.status.in_(UNFINISHED), responses.c.gateway == self._database.gateway)
-        async with self._database.reading() as connection:
+        async with self._database.maintenance.reading() as connection:
             return list(
                 await connection.scalars(select(responses.c.id).where(*ours, responses.c.cancel_requested))
             )
@@ -172,7 +172,7 @@ class ResponseState:
     async def delete(self, principal: Principal, response: ResponseId) -> bool:
         """Delete the response and, by their foreign keys, its items."""
         own = (named(responses.c.id, response), within(responses.c.tenant, principal.tenant))
-        async with self._database.writing() as connection:
+        async with self._database.writing(principal.tenant) as connection:
             thread = await connection.scalar(select(responses.c.thread).where(*own).with_for_update())
             if thread is None:
                 return False
@@ -183,6 +183,7 @@ class ResponseState:
     async def page(self, principal: Principal, plan: FilterPlan, page: Page) -> Rows[ResponseRow]:
         """Return a page of the response rows (without items) that the plan permits."""
         listing = Listing(
+            principal.tenant,
             responses.c.id,
             responses.c.ordinal,
             floor=within(responses.c.tenant, principal.tenant),
@@ -201,11 +202,11 @@ async def _changed(connection: AsyncConnection, change: Update) -> bool:
     return (await connection.execute(change)).rowcount > 0
 
 
-async def _refusal(connection: AsyncConnection, row: ResponseRow) -> RegateError:
-    """Return why no row could be replaced or made."""
+async def _refusal(connection: AsyncConnection, row: ResponseRow, *, is_update: bool) -> RegateError:
+    """Return why no row could be replaced or made. Another tenant's row is not seen here, only met."""
     if await connection.scalar(select(exists().where(_same(row)))):
         return GatewayStopped("the response was ended by another gateway")
-    if await connection.scalar(select(exists().where(responses.c.id == row.id))):
+    if not is_update:
         return StateUnavailable("the id is that of another's response")
     return NotFound(f"Response with id '{row.id}' not found.", code="not_found")
 

@@ -23,6 +23,7 @@ from regate_orchestrator.values import FileId, JsonObject, StoreId
 _STORE: Final = StoreId("vs_conformance")
 _OTHER: Final = StoreId("vs_conformance_other")
 _ABSENT: Final = StoreId("vs_conformance_absent")
+_TENANT: Final = "acme"
 _ALL: Final = 1_000
 _FILE: Final = FileId("file-0001")
 _EARLIER, _LATER, _NEW = (f"acme/{_FILE}/{name}" for name in ("aaaa", "aaaa1", "bbbb"))
@@ -41,7 +42,8 @@ def _chunks(generation: str, *, count: int = 3) -> list[Chunk]:
             id=chunk_id(generation, place),
             file_id=_FILE,
             index=place,
-            stamp={**chunk.stamp, "region": "eu"},
+            # A generation is of one tenant.
+            stamp={**chunk.stamp, "region": "eu", "tenant": _TENANT},
             attributes={**chunk.attributes, "colour": "red"},
         )
         for place, chunk in enumerate(hostile_chunks(count=count))
@@ -60,21 +62,21 @@ async def _found(store: VectorStore, name: StoreId = _STORE) -> dict[str, Candid
 
 
 async def _texts_are_those_of_the_chunks_that_are_there(store: VectorStore) -> None:
-    chunks = hostile_chunks()
-    await _filled(store, chunks)
+    await _filled(store, hostile_chunks())
+    chunks = [chunk for chunk in hostile_chunks() if chunk.stamp["tenant"] == _TENANT]
     expect(
         "all texts",
         expected={one.id: one.text for one in chunks},
-        actual=dict(await store.texts(_STORE, [one.id for one in chunks])),
+        actual=dict(await store.texts(_STORE, [one.id for one in chunks], tenant=_TENANT)),
     )
     asked = [chunks[3].id, "acme/file-none/000000", chunks[1].id, chunks[3].id]
     expected = {chunks[3].id: chunks[3].text, chunks[1].id: chunks[1].text}
     expect(
         "texts of some, of which one is not there",
         expected=expected,
-        actual=dict(await store.texts(_STORE, asked)),
+        actual=dict(await store.texts(_STORE, asked, tenant=_TENANT)),
     )
-    expect("texts of none", expected={}, actual=dict(await store.texts(_STORE, [])))
+    expect("texts of none", expected={}, actual=dict(await store.texts(_STORE, [], tenant=_TENANT)))
 
 
 async def _removing_a_file_removes_all_its_chunks_and_no_other(store: VectorStore) -> None:

@@ -129,7 +129,13 @@ class ChromaVectorStore:
             "search", store, lambda: self._search(store, query.vector, plan, where, query.limit)
         )
 
-    async def texts(self, store: StoreId, ids: Sequence[str]) -> Mapping[str, str]:
+    async def texts(
+        self,
+        store: StoreId,
+        ids: Sequence[str],
+        *,
+        tenant: str,  # noqa: ARG002 — it keeps no tenants apart by itself
+    ) -> Mapping[str, str]:
         """Return the texts of those of these chunks that are there and of the present schema version."""
         return await self._read("texts", store, lambda: self._texts(store, list(dict.fromkeys(ids))))
 

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
+from regate_adapters.vector.guard import TENANT
 from regate_adapters.vector.ranking import best, cosines
 from regate_orchestrator.documents.generations import generation_of, renamed
 from regate_orchestrator.errors import VectorStoreUnavailable
@@ -75,10 +76,11 @@ class MemoryVectorStore:
             exhausted=len(permitted) <= query.limit,
         )
 
-    async def texts(self, store: StoreId, ids: Sequence[str]) -> Mapping[str, str]:
-        """Return the texts of those of these chunks that are there."""
+    async def texts(self, store: StoreId, ids: Sequence[str], *, tenant: str) -> Mapping[str, str]:
+        """Return the texts of those of these chunks of the tenant that are there."""
         chunks = self._place(store).chunks
-        return {identifier: chunks[identifier].text for identifier in ids if identifier in chunks}
+        found = [chunks[identifier] for identifier in ids if identifier in chunks]
+        return {chunk.id: chunk.text for chunk in found if chunk.stamp.get(TENANT) == tenant}
 
     async def restamp(
         self,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from contextlib import AbstractAsyncContextManager
 from pathlib import Path
+from typing import Any
 
 from regate_adapters.vector.kind import Configured, EngineKind, Extra, Renderer
 from regate_adapters.vector.pgvector.settings import PgVectorSettings
@@ -39,9 +40,20 @@ class PgVector(EngineKind[PgVectorSettings]):
         self, configured: Configured[PgVectorSettings], schema: RowSchema
     ) -> AbstractAsyncContextManager[VectorStore]:
         """Return the store in the database."""
+        from regate_adapters.vector.pgvector.pool import STATEMENT_SHARE
         from regate_adapters.vector.pgvector.store import PgVectorStore
 
-        return PgVectorStore(configured.secrets["url_env"], schema, setting=configured.named("url_env"))
+        url, settings = configured.secrets["url_env"], configured.settings
+        limit = settings.statement_timeout_s
+        deadline: dict[str, Any] = {} if limit is None else {"deadline_s": limit / STATEMENT_SHARE}
+        return PgVectorStore(
+            url,
+            schema,
+            setting=configured.named("url_env"),
+            pool_size=settings.pool_size,
+            connect_s=settings.connect_timeout_s,
+            **deadline,
+        )
 
     def renderer(self, schema: RowSchema) -> Renderer:
         """Return what renders a condition of SQL."""

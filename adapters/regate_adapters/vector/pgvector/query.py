@@ -25,6 +25,12 @@ _INDEX_SETTINGS: Final = {
     # What sorts could be anything but the index; the few rows sorted after it are sorted all the same.
     "enable_sort": "off",
 }
+_SET_FOR_INDEX: Final = sql.SQL("SELECT {}").format(
+    sql.SQL(", ").join(
+        sql.SQL("set_config({}, {}, true)").format(*map(sql.Literal, pair))
+        for pair in _INDEX_SETTINGS.items()
+    )
+)
 _RANKED: Final = sql.SQL(
     """WITH permitted AS MATERIALIZED (
          SELECT id, embedding <=> {query}::vector AS distance FROM {table}
@@ -78,11 +84,7 @@ class SearchStatements:
         """Return the rows that the index finds nearest among the permitted: at most the limit, and
         fewer where it gave up.
         """
-        for name, value in _INDEX_SETTINGS.items():
-            await cursor.execute(
-                sql.SQL("SELECT set_config({}, {}, true)").format(sql.Placeholder(), sql.Placeholder()),
-                [name, value],
-            )
+        await cursor.execute(_SET_FOR_INDEX)
         return await self._ranked(
             cursor, order=_NEAREST_FIRST.format(query=self._slots["query"]), most=self._limit
         )

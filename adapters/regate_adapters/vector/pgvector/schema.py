@@ -4,7 +4,8 @@ their rows. Not what is asked of them.
 Everything lies in a schema of its own, so a database may be shared with the state store or with others. All
 chunks of one vector length share a table. Row-level security is forced on it: a transaction sees the rows of
 the one store that it names, and of the one tenant where it names one; a transaction that names neither sees
-nothing. A superuser would pass any such wall, so its connections act as a plain role.
+nothing. Of all tenants are only those that the garbage collector makes, to remove chunks or list generations.
+A superuser would pass any such wall, so its connections act as a plain role.
 
 There is no GIN index on the stamp: behind that wall PostgreSQL may use an index only for operators it knows
 to leak nothing, and those of JSON are not among them (seen with EXPLAIN). Equality of text is, so the store
@@ -48,6 +49,12 @@ _MIGRATIONS: Final[tuple[tuple[LiteralString, ...], ...]] = (
              id text COLLATE "C" PRIMARY KEY,
              dimensions integer NOT NULL,
              chunks bigint NOT NULL DEFAULT 0)""",
+    ),
+    (
+        "ALTER TABLE regate_vectors.stores ENABLE ROW LEVEL SECURITY",
+        "ALTER TABLE regate_vectors.stores FORCE ROW LEVEL SECURITY",
+        """CREATE POLICY one_store ON regate_vectors.stores
+             USING (id = current_setting('regate.store', true))""",
     ),
 )
 """Version n is reached by the n-th group of statements. A group that was released is never changed;

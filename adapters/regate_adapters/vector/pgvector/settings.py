@@ -20,3 +20,21 @@ class PgVectorSettings(EngineSettings):
             "required with `kind: pgvector`."
         )
     )
+    pool_size: int = Field(
+        default=8,
+        ge=1,
+        description="Connections to the database of a pgvector engine, at most; more searches than that "
+        "wait.",
+    )
+    connect_timeout_s: float = Field(
+        default=5,
+        gt=0,
+        description="Longest wait for a new connection to it, unless the URL says so (`connect_timeout`).",
+    )
+    statement_timeout_s: float | None = Field(
+        default=None,
+        gt=0,
+        description="Longest time for one statement there, after which PostgreSQL ends it; adding chunks may "
+        "take eight times as long.",
+        json_schema_extra={"default_text": "6.4"},
+    )

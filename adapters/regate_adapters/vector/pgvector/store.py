@@ -22,8 +22,8 @@ from typing import Any, Final, Self
 import psycopg
 from psycopg import sql
 
-from regate_adapters.postgres import cause, connection_parameters
-from regate_adapters.vector.guard import tenant_of
+from regate_adapters.postgres import connection_parameters, told
+from regate_adapters.vector.guard import one_tenant, tenant_of
 from regate_adapters.vector.pgvector.places import (
     GENERATION,
     count_chunks,
@@ -107,15 +107,17 @@ class PgVectorStore:
         setting: str = "vector.stores",
         exact_below: int = EXACT_BELOW,
         deadline_s: float = _DEADLINE_SECONDS,
+        pool_size: int = _CONNECTIONS,
+        connect_s: float | None = None,
     ) -> None:
         self._setting = setting
         with naming(setting):
-            self._parameters = connection_parameters(url)
+            self._parameters = connection_parameters(url, connect_s=connect_s)
         self._schema = schema
         self._version = _version(schema)
         self._exact_below = exact_below
         self._deadline_s = deadline_s
-        self._pool = Pool(self._parameters, size=_CONNECTIONS)
+        self._pool = Pool(self._parameters, size=pool_size)
 
     async def __aenter__(self) -> Self:
         with naming(self._setting):
@@ -158,7 +160,7 @@ class PgVectorStore:
         distinct = list({chunk.id: chunk for chunk in chunks}.values())
         rows = [self._row(chunk) for chunk in distinct]
         async with self._transaction(
-            "add", store, write=True, within_s=self._deadline_s * _ADD_FACTOR
+            "add", store, write=True, tenant=one_tenant(distinct), within_s=self._deadline_s * _ADD_FACTOR
         ) as cursor:
             dimensions, _ = await place_of(cursor, store, lock=True)
             if any(len(chunk.vector) != dimensions for chunk in distinct):
@@ -201,12 +203,14 @@ class PgVectorStore:
             permitted = rows[0][-1] if rows else 0
             return self._found(rows, total=total, permitted=permitted, exhausted=permitted <= limit)
 
-    async def texts(self, store: StoreId, ids: Sequence[str]) -> Mapping[str, str]:
-        """Return the texts of those of these chunks that are there and of the present schema version."""
+    async def texts(self, store: StoreId, ids: Sequence[str], *, tenant: str) -> Mapping[str, str]:
+        """Return the texts of those of these chunks of the tenant that are there and of the present schema
+        version.
+        """
         wanted = sql.SQL(
             "SELECT id, text FROM {} WHERE store = {} AND id = ANY ({}::text[]) AND version = {}"
         )
-        async with self._transaction("texts", store) as cursor:
+        async with self._transaction("texts", store, tenant=tenant) as cursor:
             dimensions, _ = await place_of(cursor, store)
             slots = [sql.Placeholder()] * 3
             names = [stored_text(identifier) for identifier in ids]
@@ -239,8 +243,9 @@ class PgVectorStore:
             "attributes": written["attributes"],
         }
         slots = {name: sql.Placeholder(name) for name in values}
+        whose = one_tenant([Chunk("", file, 0, "", (), stamp, {})])
         async with self._transaction(
-            "restamp", store, write=True, within_s=self._deadline_s * _ADD_FACTOR
+            "restamp", store, write=True, tenant=whose, within_s=self._deadline_s * _ADD_FACTOR
         ) as cursor:
             dimensions, _ = await place_of(cursor, store, lock=True)
             replaced = await delete_generation(cursor, store, dimensions, file=file, generation=target)
@@ -299,6 +304,10 @@ class PgVectorStore:
         ) as cursor:
             await cursor.execute(sql.SQL("SELECT 1 FROM stores LIMIT 1"))
 
+    def pool_use(self) -> Mapping[str, int]:
+        """Return how many connections are in use and idle, and how many calls wait for one."""
+        return self._pool.use()
+
     # ------------------------------------------------------------ the database
 
     @asynccontextmanager
@@ -328,7 +337,7 @@ class PgVectorStore:
             raise VectorStoreUnavailable(f"PostgreSQL: {what} took longer than {deadline_s:g} s") from error
         except (psycopg.Error, OSError, ValueError) as error:
             # A failed statement may quote what was to be written, and no text of a chunk goes to a log (I11).
-            raise VectorStoreUnavailable(f"PostgreSQL: {what} failed with {cause(error)}") from error
+            raise VectorStoreUnavailable(f"PostgreSQL: {what} failed with {told(error)}") from error
 
     def _row(self, chunk: Chunk) -> dict[str, Any]:
         """Return what is written for the chunk. Raises `VectorStoreUnavailable` when it is not stamped

@@ -98,7 +98,8 @@ async def content(call: Call) -> Response:
         count = attachment.chunks if attachment.status == "completed" else 0
         last = count if asked.limit is None else min(first + asked.limit, count)
         ids = [chunk_id(attachment.generation, index) for index in range(first, last)]
-        texts = await call.services.vectors.texts(store.id, ids) if ids else {}
+        tenant = call.context.principal.tenant
+        texts = await call.services.vectors.texts(store.id, ids, tenant=tenant) if ids else {}
         if len(texts) == len(ids):
             data = [{"type": "text", "text": texts[identifier]} for identifier in ids]
             following = _page_token(attachment, last) if last < count else None

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from regate_adapters.state.database import examine
 from regate_adapters.state.store import SqlStateStore
-from regate_gateway.config.database import state_url
+from regate_gateway.config.database import server_options, state_url
 from regate_gateway.config.settings import Settings
 from regate_orchestrator.errors import ConfigurationError
 from regate_orchestrator.filters.schema import RowSchema
@@ -53,9 +53,11 @@ async def stored_file(
     none, or nobody of the tenant can find it.
     """
     setting, url = state_url(settings)
-    if "tables of this version" not in (found := await examine(url, setting=setting)):
+    server = server_options(settings)
+    found = await examine(url, setting=setting, row_security=server.row_security)
+    if "tables of this version" not in found:
         raise ConfigurationError(f"{setting}: there is nothing to look at: {found}")
-    async with SqlStateStore.open(url, setting=setting) as state:
+    async with SqlStateStore.open(url, setting=setting, server=server) as state:
         try:
             return await find_stored(state, principal, file, store, schemas)
         except NotThere as error:

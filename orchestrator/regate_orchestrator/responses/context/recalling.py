@@ -59,7 +59,7 @@ class Recollection:
         if conversation is None:
             return
         try:
-            await self._state.conversations.unlock(conversation, self._response_id)
+            await self._state.conversations.unlock(self._context.principal, conversation, self._response_id)
         except RegateError as error:
             _log.error(
                 "conversation_left_locked", extra={"conversation": conversation, "cause": error.message}

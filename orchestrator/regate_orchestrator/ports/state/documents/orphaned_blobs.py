@@ -18,7 +18,7 @@ class OrphanedBlobState(Protocol):
         """
         ...
 
-    async def resize(self, file: FileId, *, bytes: int) -> None:  # noqa: A002
+    async def resize(self, principal: Principal, file: FileId, *, bytes: int) -> None:  # noqa: A002
         """Write down how many bytes of an upload were stored."""
         ...
 

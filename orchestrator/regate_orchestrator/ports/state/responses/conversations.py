@@ -74,6 +74,6 @@ class ConversationState(Protocol):
         """
         ...
 
-    async def unlock(self, conversation: ConversationId, holder: ResponseId) -> None:
+    async def unlock(self, principal: Principal, conversation: ConversationId, holder: ResponseId) -> None:
         """Release the lock if this response holds it. Must be idempotent."""
         ...

@@ -14,7 +14,7 @@ from regate_orchestrator.values import ResponseId
 class EventState(Protocol):
     """Keeps the events of responses."""
 
-    async def append(self, response: ResponseId, events: Sequence[LoggedEvent]) -> None:
+    async def append(self, principal: Principal, response: ResponseId, events: Sequence[LoggedEvent]) -> None:
         """Append to the log of events of a response of this gateway; each is kept under its
         `sequence_number`.
 
