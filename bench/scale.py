@@ -143,7 +143,7 @@ async def responses(count: int) -> None:
     """Sweep the logs of some of so many responses, while others are saved."""
     with tempfile.TemporaryDirectory(prefix="regate-bench-") as folder:
         path = Path(folder) / "regate.db"
-        async with SqlStateStore.open(f"sqlite+aiosqlite:///{path}") as state:
+        async with SqlStateStore.open(f"sqlite:///{path}") as state:
             await state.responses.save(_response("resp_first", background=True))
             await state.events.append(
                 Principal("ann", "acme"),
@@ -151,7 +151,7 @@ async def responses(count: int) -> None:
                 [LoggedEvent({"type": "response.completed", "sequence_number": 0})],
             )
         _multiply(path, count)
-        async with SqlStateStore.open(f"sqlite+aiosqlite:///{path}", deadline_s=60) as state:
+        async with SqlStateStore.open(f"sqlite:///{path}", deadline_s=60) as state:
             size = path.stat().st_size / 2**20
             print(
                 f"{count:,} responses in {size:.0f} MiB of SQLite, {_LOGS:,} with a log that is to be swept"

@@ -9,20 +9,20 @@ from __future__ import annotations
 import asyncio
 import sqlite3
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager, nullcontext, suppress
+from contextlib import asynccontextmanager, nullcontext
 from pathlib import Path
-from typing import Final, cast
+from typing import Final
 
-import aiosqlite
-from sqlalchemy import URL, Connection, Table, create_engine, event, func, select
-from sqlalchemy.engine.interfaces import AdaptedConnection, DBAPIConnection
+from sqlalchemy import URL, Connection, Engine, NullPool, Table, create_engine, event, func, select
+from sqlalchemy.engine.interfaces import DBAPIConnection
 from sqlalchemy.exc import SQLAlchemyError
-from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
+from sqlalchemy.ext.asyncio import AsyncConnection
 from sqlalchemy.pool import ConnectionPoolEntry
 
 from regate_adapters.state.dialects import Engines, cause, prepare, standing
 from regate_adapters.state.encoding import decode, encode
 from regate_adapters.state.filters.sqlite_json import SqliteJson
+from regate_adapters.state.sqlite_sessions import Sessions
 from regate_orchestrator.errors import ConfigurationError
 
 _READERS: Final = 4
@@ -47,13 +47,14 @@ async def open_sqlite(url: URL, *, deadline_s: float) -> AsyncIterator[Engines]:
     Raises `ConfigurationError` when it cannot serve or is a later program's.
     """
     await asyncio.to_thread(_prepare_file, url, deadline_s)
-    reader = _engine(url, begin="BEGIN", connections=_READERS, deadline_s=deadline_s)
-    writer = _engine(url, begin="BEGIN IMMEDIATE", connections=1, deadline_s=deadline_s)
+    engines = [_engine(url, begin=begin, deadline_s=deadline_s) for begin in ("BEGIN", "BEGIN IMMEDIATE")]
+    readers = Sessions(engines[0], count=_READERS, name="regate-read")
+    writer = Sessions(engines[1], count=1, name="regate-write")
     try:
         yield Engines(
             SqliteJson(),
-            lambda _scope: reader.connect(),
-            lambda _scope: writer.begin(),
+            lambda _scope: readers.reading(),
+            lambda _scope: writer.writing(),
             is_shared=False,
             next_ordinal=_next_ordinal,
             widened=lambda _connection: nullcontext(),
@@ -62,8 +63,8 @@ async def open_sqlite(url: URL, *, deadline_s: float) -> AsyncIterator[Engines]:
             pool_use=dict,
         )
     finally:
-        await reader.dispose()
-        await writer.dispose()
+        await readers.close()
+        await writer.close()
 
 
 async def _next_ordinal(connection: AsyncConnection, table: Table) -> int:
@@ -82,7 +83,7 @@ def file_url(url: URL) -> URL:
     """
     if not url.database or url.database.startswith((":", "file:")) or url.query:
         raise ConfigurationError("must name a file, such as sqlite:///regate.db, without options")
-    return URL.create("sqlite+aiosqlite", database=str(Path(url.database).absolute()))
+    return URL.create("sqlite", database=str(Path(url.database).absolute()))
 
 
 def _prepare_file(url: URL, deadline_s: float) -> None:
@@ -125,20 +126,18 @@ def examine_sqlite(url: URL) -> str:
         engine.dispose()
 
 
-def _engine(url: URL, *, begin: str, connections: int, deadline_s: float) -> AsyncEngine:
-    engine = create_async_engine(
-        url,
-        connect_args=_connect_args(deadline_s),
-        pool_size=connections,
-        max_overflow=0,
-        pool_timeout=deadline_s,
+def _engine(url: URL, *, begin: str, deadline_s: float) -> Engine:
+    engine = create_engine(
+        url.set(drivername="sqlite"),
+        # A session keeps its one connection, and gives it to its thread.
+        connect_args=_connect_args(deadline_s) | {"check_same_thread": False},
+        poolclass=NullPool,
         json_serializer=encode,
         json_deserializer=decode,
         hide_parameters=True,  # an error's text would otherwise carry ids and document text
     )
-    event.listen(engine.sync_engine, "connect", _on_connect)
-    event.listen(engine.sync_engine, "begin", _begin_with(begin))
-    event.listen(engine.sync_engine, "invalidate", _roll_back)
+    event.listen(engine, "connect", _on_connect)
+    event.listen(engine, "begin", _begin_with(begin))
     return engine
 
 
@@ -153,25 +152,6 @@ def _on_connect(connection: DBAPIConnection, _entry: ConnectionPoolEntry) -> Non
     for pragma in _PRAGMAS:
         cursor.execute(pragma)
     cursor.close()
-
-
-def _roll_back(
-    connection: DBAPIConnection, _entry: ConnectionPoolEntry, _error: BaseException | None
-) -> None:
-    """End the transaction of a connection that is thrown away, because its caller was cancelled in the middle
-    of a statement.
-
-    Closing alone does not: SQLite keeps a closed connection, and its write lock, for as long as Python keeps
-    one of its statements.
-    """
-
-    async def roll_back(driver: aiosqlite.Connection) -> None:
-        with suppress(
-            asyncio.CancelledError, sqlite3.Error, ValueError
-        ):  # cancelled again, or closed already: it is thrown away in any case
-            await driver.rollback()
-
-    cast("AdaptedConnection", connection).run_async(roll_back)
 
 
 def _without_foreign_keys(connection: DBAPIConnection, entry: ConnectionPoolEntry) -> None:

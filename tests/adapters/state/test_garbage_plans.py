@@ -7,13 +7,14 @@ from __future__ import annotations
 import asyncio
 import json
 import re
+import sqlite3
 from collections.abc import AsyncIterator, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
+from threading import current_thread
 from typing import Any
 
-import aiosqlite
 import psycopg
 import pytest
 from sqlalchemy import Engine, create_engine, event, insert, text
@@ -211,7 +212,10 @@ async def reads_all_of(connection: AsyncConnection, said: Said) -> list[str]:
     """Return what of the statement's plan reads a whole table, or a whole index, of those that grow."""
     statement, parameters = said
     if connection.dialect.name == "sqlite":
-        plan = (await connection.exec_driver_sql(f"EXPLAIN QUERY PLAN {statement}", parameters)).all()
+        session: Any = connection
+        plan = await session._do(
+            lambda: session._connection().exec_driver_sql(f"EXPLAIN QUERY PLAN {statement}", parameters).all()
+        )
         return [
             step for *_, step in plan if any(re.match(rf"SCAN {table}(_\d+)?\b", step) for table in GROWING)
         ]
@@ -375,13 +379,9 @@ async def test_a_sweep_that_finds_nothing_costs_the_same_however_much_is_stored(
         nonlocal steps
         steps += 1
 
-    async def watch(connection: aiosqlite.Connection) -> None:
-        # Typed as if its result were not looked at
-        await connection.set_progress_handler(count, 1)  # type: ignore[arg-type]
-
-    def attach(connection: Any, _: Any) -> None:
-        if hasattr(connection, "run_async"):  # the store's own, not those of the test
-            connection.run_async(watch)
+    def attach(connection: sqlite3.Connection, _: Any) -> None:
+        if current_thread().name.startswith("regate-"):  # the store's own, not those of the test
+            connection.set_progress_handler(count, 1)
 
     async with SqlStateStore.open(
         f"sqlite:///{tmp_path / 'state.db'}", clock=clock, deadline_s=PATIENT_SECONDS
