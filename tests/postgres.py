@@ -86,9 +86,9 @@ class Postgres:
 
 
 @contextmanager
-def running_postgres(version: int, **more: str) -> Iterator[Postgres]:
+def running_postgres(version: int, *, is_replica: bool = False, **more: str) -> Iterator[Postgres]:
     """Yield a new server of this major version, with more settings if any are given; it and its files
-    are gone at the end.
+    are gone at the end. A replica waits for what no primary sends it.
     """
     folder = _folder()
     try:
@@ -104,6 +104,9 @@ def running_postgres(version: int, **more: str) -> Iterator[Postgres]:
             **run_as,
         )
         assert done.returncode == 0, done.stderr
+        if is_replica:
+            (data / "standby.signal").touch(mode=0o666)
+            more["max_connections"] = "200"  # never fewer than the primary had, which initdb was
         settings = [part for name, value in (_SETTINGS | more).items() for part in ("-c", f"{name}={value}")]
         command = [programs / "postgres", "-D", data, "-p", str(port), *settings]
         with (
@@ -196,7 +199,7 @@ class Link:
     """
 
     def __init__(self, port: int) -> None:
-        self._target = port
+        self.target = port
         self._server: asyncio.Server | None = None
         self._writers: set[asyncio.StreamWriter] = set()
         self._state: Literal["pass", "swallow", "cut"] = "pass"
@@ -231,7 +234,7 @@ class Link:
         if self._state == "cut":
             writer.transport.abort()
             return
-        further, back = await asyncio.open_connection("127.0.0.1", self._target)
+        further, back = await asyncio.open_connection("127.0.0.1", self.target)
         both = {writer, back}
         self._writers |= both
         try:

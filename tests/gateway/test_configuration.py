@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from regate_adapters.state.dialects import ServerOptions
+from regate_gateway.config.database import server_options
 from regate_gateway.config.loading import load_settings, reference, reference_table, show
 from regate_gateway.config.settings import Settings
 from regate_gateway.config.upstream_profiles import PROFILES
@@ -523,6 +525,18 @@ def test_files_in_s3_name_the_variables_that_hold_their_keys() -> None:
 )
 def test_a_place_of_files_that_does_not_fit_together_is_refused(text: str, words: str) -> None:
     assert words in refusal(text)
+
+
+def test_what_is_said_of_a_database_reaches_it() -> None:
+    given = load(
+        "state: {url_env: X, pool_size: 3, connect_timeout_s: 2, statement_timeout_s: 8, "
+        "idle_in_transaction_timeout_s: 9, row_security: false}"
+    )
+    options = server_options(given)
+
+    assert options == ServerOptions(3, 2, 8, 9, row_security=False)
+    assert (options.call_s(5), server_options(load("")).call_s(5)) == (10, 5)
+    assert server_options(load("")) == ServerOptions()
 
 
 @pytest.mark.parametrize(

@@ -23,11 +23,10 @@ def state_url(settings: Settings) -> tuple[str, str]:
 def server_options(settings: Settings) -> ServerOptions:
     """Return what the settings say of a database that is a server."""
     state = settings.state
-    default = type(state).model_fields["statement_timeout_s"].default
     return ServerOptions(
         pool_size=state.pool_size,
         connect_s=state.connect_timeout_s,
-        statement_s=None if state.statement_timeout_s == default else state.statement_timeout_s,
+        statement_s=state.statement_timeout_s,
         idle_in_transaction_s=state.idle_in_transaction_timeout_s,
         row_security=state.row_security,
     )

@@ -62,11 +62,12 @@ class State(Section):
         gt=0,
         description="Longest wait for a new connection, unless the URL says so (`connect_timeout`).",
     )
-    statement_timeout_s: float = Field(
-        default=4,
+    statement_timeout_s: float | None = Field(
+        default=None,
         gt=0,
         description="Longest time for one statement, after which PostgreSQL ends it; a call of several may "
         "take a quarter more in all.",
+        json_schema_extra={"default_text": "4"},
     )
     idle_in_transaction_timeout_s: float = Field(
         default=5,

@@ -25,7 +25,7 @@ from tests.adapters.state.samples import (
     store_of,
     waiting,
 )
-from tests.postgres import Link, Postgres
+from tests.postgres import Link, Postgres, running_postgres
 
 from regate_adapters.state.dialects import ServerOptions
 from regate_adapters.state.store import SqlStateStore
@@ -367,6 +367,31 @@ async def test_a_server_that_takes_no_writes_is_refused_at_the_start(
     with pytest.raises(ConfigurationError, match="takes no writes: name the primary"):
         async with SqlStateStore.open(postgres_url, deadline_s=PATIENT_SECONDS):
             pass
+
+
+async def test_a_replica_is_never_read_from() -> None:
+    with running_postgres(18) as primary, running_postgres(18, is_replica=True) as replica:
+        async with (
+            Link(primary.port) as link,
+            SqlStateStore.open(
+                primary.url(port=link.port),
+                deadline_s=PATIENT_SECONDS,
+                server=ServerOptions(row_security=False),  # the other server has no such role
+            ) as store,
+        ):
+            await store.responses.save(response_of(ANN))
+            link.become("cut")
+            link.target = replica.port
+            link.become("pass")
+            with pytest.raises(StateUnavailable) as refusal:
+                await store.responses.get(ANN, RESPONSE)
+            link.become("cut")
+            link.target = primary.port
+            link.become("pass")
+            mended = await store.responses.get(ANN, RESPONSE)
+
+    assert refusal.value.detail.startswith("the server is a replica")
+    assert mended == response_of(ANN)
 
 
 async def test_a_table_that_is_missing_is_told_with_what_to_do(postgres_url: str) -> None:

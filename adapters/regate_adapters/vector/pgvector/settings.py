@@ -25,11 +25,13 @@ class PgVectorSettings(EngineSettings):
         ge=1,
         description="Connections to the database of a pgvector engine, at most; more searches than that "
         "wait.",
+        json_schema_extra={"default_text": "8"},
     )
     connect_timeout_s: float = Field(
         default=5,
         gt=0,
         description="Longest wait for a new connection to it, unless the URL says so (`connect_timeout`).",
+        json_schema_extra={"default_text": "5"},
     )
     statement_timeout_s: float | None = Field(
         default=None,
