@@ -204,6 +204,8 @@ class Link:
         self._writers: set[asyncio.StreamWriter] = set()
         self._state: Literal["pass", "swallow", "cut"] = "pass"
         self.port = 0
+        self.messages = 0
+        """How many the clients sent: each waits for an answer, so these are round trips."""
 
     async def __aenter__(self) -> Self:
         self._server = await asyncio.start_server(self._serve, "127.0.0.1", 0)
@@ -239,16 +241,19 @@ class Link:
         self._writers |= both
         try:
             async with asyncio.TaskGroup() as ways:
-                ways.create_task(self._carry(reader, back))
+                ways.create_task(self._carry(reader, back, is_clients=True))
                 ways.create_task(self._carry(further, writer))
         finally:
             self._writers -= both
             for one in both:
                 one.transport.abort()
 
-    async def _carry(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    async def _carry(
+        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, *, is_clients: bool = False
+    ) -> None:
         with contextlib.suppress(OSError):
             while data := await reader.read(65_536):
+                self.messages += is_clients
                 if self._state == "pass":
                     writer.write(data)
                     await writer.drain()
