@@ -16,7 +16,16 @@ from queue import SimpleQueue
 from threading import Thread
 from typing import Any, TypeAlias, TypeVar, cast
 
-from sqlalchemy import Connection, CursorResult, Dialect, Engine, Executable, Result, ScalarResult
+from sqlalchemy import (
+    Connection,
+    CursorResult,
+    Dialect,
+    Engine,
+    Executable,
+    NestedTransaction,
+    Result,
+    ScalarResult,
+)
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
@@ -79,6 +88,8 @@ class Session:
         self._open: Connection | None = None
         self._driver: sqlite3.Connection | None = None
         self._in_transaction = False
+        self._first: Callable[[], object] | None = None
+        """What is to be done together with what comes next."""
 
     # ------------------------------------------------------------ as SQLAlchemy's AsyncConnection
 
@@ -102,13 +113,18 @@ class Session:
     @asynccontextmanager
     async def begin_nested(self) -> AsyncIterator[None]:
         """Undo what the block does where it raises, and nothing else of the transaction."""
-        savepoint = await self._do(lambda: self._connection().begin_nested())
+        begun: list[NestedTransaction] = []
+        self._first = lambda: begun.append(self._connection().begin_nested())
         try:
             yield
         except BaseException:
-            await self._do(savepoint.rollback)
+            if begun:
+                await self._do(begun[0].rollback)
             raise
-        await self._do(savepoint.commit)
+        finally:
+            self._first = None
+        if begun:
+            await self._do(begun[0].commit)
 
     # ------------------------------------------------------------ the transaction
 
@@ -135,8 +151,9 @@ class Session:
     async def _do(self, work: Callable[[], _T]) -> _T:
         """Return what the work returns. A statement whose caller is cancelled is interrupted."""
         self._in_transaction = True
+        first, self._first = self._first, None
         try:
-            return await self._worker.begin(work)
+            return await self._worker.begin(work if first is None else lambda: (first(), work())[1])
         except asyncio.CancelledError:
             # What runs is this, or the end of the transaction before it, which a new connection ends as well
             if (driver := self._driver) is not None:

@@ -23,7 +23,7 @@ def remembered_rules() -> frozenset[str]:
     found = {PRINCIPAL}
     for point in REMEMBERED_POINTS:
         found |= {point.value, point.reasons_rule}
-        found |= {f"{point.package}/{name}" for name in point.contract.companions}
+        found |= {f"{point.package}/{name}" for name in (*point.contract.companions, *point.contract.values)}
     return frozenset(found)
 
 

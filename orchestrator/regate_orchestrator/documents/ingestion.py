@@ -85,6 +85,7 @@ class Ingestion:
         self._work_waits = asyncio.Event()
         self._places = Places(workers)
         self._claiming = asyncio.Lock()
+        self._is_looked_after = False
         self._last_tenant = ""
 
     def wake(self) -> None:
@@ -121,16 +122,24 @@ class Ingestion:
                 _log.error("ingest_waits", extra={"cause": getattr(error, "detail", "")})
                 return None
             if leased is not None:
+                self._work_waits.set()  # there may be more: another looks, and waits in our place
                 self._last_tenant = str(leased.stamp["tenant"])
                 held.enter_context(self._places.taken(self._last_tenant))
             return leased
 
     async def _wait(self) -> None:
+        """Wait until there is work. One of those that wait looks again by itself, for what falls due."""
+        if self._is_looked_after:
+            await self._work_waits.wait()
+            return
+        self._is_looked_after = True
         try:
             async with asyncio.timeout(self._pace.poll_s):
                 await self._work_waits.wait()
         except TimeoutError:
             return
+        finally:
+            self._is_looked_after = False
 
     async def _attempt(self, leased: Attachment) -> None:
         """Finish the attachment, fail it, or let go of it. Never raises: what the state store could

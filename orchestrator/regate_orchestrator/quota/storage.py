@@ -3,12 +3,13 @@
 
 Room is looked for before anything is made. What is about to be stored counts from that moment until it is
 stored, so of several requests at once that are too much together, those that came too late are refused;
-gateways that share a database know only their own.
+gateways that share a database know only their own, and of each other's what was stored a few seconds ago.
 """
 
 from __future__ import annotations
 
 import json
+import time
 from collections import Counter
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
@@ -19,10 +20,23 @@ from regate_orchestrator.authz.decisions import Context
 from regate_orchestrator.authz.enforcer import Enforcer
 from regate_orchestrator.errors import NotPermitted, PolicyUnavailable
 from regate_orchestrator.ports import StoredBytesState
-from regate_orchestrator.values import Json, JsonObject
+from regate_orchestrator.principal import Principal
+from regate_orchestrator.values import Clock, Json, JsonObject
 
 RULE: Final = "regate/quota/storage"
 ACTION: Final = "quota.storage"
+
+
+_COUNTED_SECONDS: Final = 5.0
+_MAX_COUNTED: Final = 10_000
+
+
+@dataclass(slots=True)
+class _Counted:
+    """What a principal has stored, with what this gateway stored for it since it was added up."""
+
+    bytes: int
+    until: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,10 +63,14 @@ def stored_size(value: Json) -> int:
 class Storage:
     """Keeps what callers store within the limits that they are granted."""
 
-    def __init__(self, enforcer: Enforcer, stored_bytes: StoredBytesState) -> None:
+    def __init__(
+        self, enforcer: Enforcer, stored_bytes: StoredBytesState, *, clock: Clock = time.monotonic
+    ) -> None:
         self._enforcer = enforcer
         self._stored_bytes = stored_bytes
+        self._clock = clock
         self._coming: Counter[tuple[str, str]] = Counter()
+        self._counted: dict[tuple[str, str], _Counted] = {}
 
     @asynccontextmanager
     async def room(self, context: Context, request: JsonObject, *, size: int) -> AsyncIterator[None]:
@@ -66,13 +84,27 @@ class Storage:
             if value is None:
                 raise NotPermitted("The policy does not permit you to have anything stored.")
             most = read_storage_limits(value).max_bytes
-            if await self._stored_bytes.of(context.principal) + self._coming[who] > most:
-                raise _exhausted(most)
+            await self._require_room(context.principal, who, most)
             yield
+            if (counted := self._counted.get(who)) is not None:
+                counted.bytes += size
         finally:
             self._coming[who] -= size
             if not self._coming[who]:
                 del self._coming[who]
+
+    async def _require_room(self, principal: Principal, who: tuple[str, str], most: int) -> None:
+        """Raise `NotPermitted` where what is stored, and what is coming, is more than this. Adding up takes
+        the longer the more is stored, so a sum is used for a few seconds; nobody is refused by an old one.
+        """
+        counted = self._counted.get(who)
+        if counted is None or self._clock() >= counted.until or counted.bytes + self._coming[who] > most:
+            if len(self._counted) >= _MAX_COUNTED:
+                self._counted.clear()
+            until = self._clock() + _COUNTED_SECONDS
+            counted = self._counted[who] = _Counted(await self._stored_bytes.of(principal), until)
+        if counted.bytes + self._coming[who] > most:
+            raise _exhausted(most)
 
 
 def _exhausted(most: int) -> NotPermitted:

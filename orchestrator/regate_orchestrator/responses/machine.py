@@ -265,8 +265,11 @@ def _model_opened(state: State, now: int) -> Step:
 
 
 def _open(state: State, now: int) -> Step:
-    """Return the state that announces the response, once it is stored as in progress."""
-    if state.request.store:
+    """Return the state that announces the response, once it is stored as in progress: where anybody hears of
+    it before it has ended.
+    """
+    request = state.request
+    if request.store and (request.stream or request.background or request.conversation is not None):
         begun = row(state, "in_progress", state.must_header.response("in_progress", ()))
         return replace(state, phase=Phase.OPENING), [Save(begun)]
     return _announce(state, now)

@@ -458,12 +458,19 @@ def test_response_that_could_not_be_stored_never_claims_completed() -> None:
 
 def test_in_progress_row_is_saved_before_created_is_sent() -> None:
     state = State()
-    for event in (Requested(request(), ResponseId("r"), "acme", "alice"), authorized(request())):
+    asked = request(stream=True)
+    for event in (Requested(asked, ResponseId("r"), "acme", "alice"), authorized(asked)):
         state, _ = advance(state, event, NOW)
     state, commands = advance(state, ModelOpened(), NOW)
 
     assert [type(command) for command in commands] == [Save]
     assert commands[0].row.status == "in_progress"  # type: ignore[union-attr]
+
+
+def test_response_of_which_nobody_hears_before_its_end_is_saved_once() -> None:
+    book = Playbook(request()).begin().tell(TextWritten("Whole"), ModelEnded("stop", Usage()))
+
+    assert [save.row.status for save in book.of(Save)] == ["completed"]
 
 
 def test_store_false_saves_nothing() -> None:
@@ -481,7 +488,8 @@ def test_client_that_leaves_in_mid_stream_leaves_a_cancelled_row_and_no_terminal
 
 
 def test_client_that_leaves_after_the_end_changes_nothing() -> None:
-    book = Playbook().begin().tell(TextWritten("Whole"), ModelEnded("stop", Usage()), ClientLeft())
+    asked = request(stream=True)
+    book = Playbook(asked).begin().tell(TextWritten("Whole"), ModelEnded("stop", Usage()), ClientLeft())
 
     assert [save.row.status for save in book.of(Save)] == ["in_progress", "completed"]
 

@@ -71,19 +71,13 @@ class ResponseState:
         async with self._database.writing(row.tenant) as connection:
             thread = await _thread_of(connection, row)
             columns = response_columns(row) | {"thread": thread}
-            replace = (
-                update(responses)
-                .where(_same(row), responses.c.gateway == self._database.gateway)
-                .values(columns)
-            )
-            is_saved = await _changed(connection, replace) or (
-                not is_update and await self._inserted(connection, {**columns, **known})
-            )
-            # Another state of it may have been saved at this very moment.
-            if not is_saved and not await _changed(connection, replace):
-                raise await _refusal(connection, row, is_update=is_update)
+            is_new = not is_update and await self._inserted(connection, {**columns, **known})
+            if not is_new:
+                ours = responses.c.gateway == self._database.gateway
+                if not await _changed(connection, update(responses).where(_same(row), ours).values(columns)):
+                    raise await _refusal(connection, row, is_update=is_update)
+                await connection.execute(delete(response_items).where(response_items.c.response_id == row.id))
             await keep(connection, thread, row.tenant, row.items)
-            await connection.execute(delete(response_items).where(response_items.c.response_id == row.id))
             if items:
                 await connection.execute(insert(response_items), items)
             if row.conversation_id is not None:
@@ -93,7 +87,7 @@ class ResponseState:
         ordinal = await next_ordinal(self._database, connection, responses)
         try:
             async with connection.begin_nested():
-                await connection.execute(insert(responses).values(**columns, ordinal=ordinal))
+                await connection.execute(insert(responses), {**columns, "ordinal": ordinal})
         except IntegrityError:
             return False
         return True
