@@ -71,7 +71,7 @@ class PassThrough(Response):
                 "headers": list(sse.HEADERS) if is_stream else _JSON,
             }
         )
-        to_label = self._default_tier
+        to_label, held = self._default_tier, b""
         async for chunk in self._answer.chunks():
             if self._note is not None:
                 self._note(chunk)
@@ -79,6 +79,10 @@ class PassThrough(Response):
                 _in_default_tier(chunk, _EVENTS_BEGINNING if is_stream else _BEGINNING) if to_label else chunk
             )
             to_label = to_label and is_stream  # a plain answer has one beginning
+            if not is_stream:  # what comes last goes out together with its end
+                body, held = held, body
+                if not body:
+                    continue
             await send({"type": "http.response.body", "body": body, "more_body": True})
         if (failure := self._answer.failure) is not None:  # told amid the stream, and so told amid ours
             log_error(failure, request_id=self._request_id)
@@ -89,7 +93,7 @@ class PassThrough(Response):
                     "more_body": True,
                 }
             )
-        await send({"type": "http.response.body", "body": b"", "more_body": False})
+        await send({"type": "http.response.body", "body": held, "more_body": False})
 
 
 def _in_default_tier(chunk: bytes, beginning: re.Pattern[bytes]) -> bytes:
