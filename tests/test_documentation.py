@@ -15,7 +15,8 @@ import yaml
 from click.testing import CliRunner
 
 from regate_adapters.opa.install import require_opa
-from regate_adapters.opa.policies.vetting import Content, vet
+from regate_adapters.opa.policies.source import read_source
+from regate_adapters.opa.policies.vetting import vet
 from regate_gateway.app import ROUTES
 from regate_gateway.cli.main import main
 from regate_gateway.config.loading import load_settings
@@ -155,12 +156,8 @@ def test_an_overlay_takes_each_example_as_it_is_printed(
     opa = require_opa()
 
     assert re.fullmatch(r"overlay/regate/\w+/data\.json", name)
-    assert vet(
-        opa,
-        Content(f"{page} {name} {content}".encode(), tmp_path / "policy"),
-        frozenset(),
-        frozenset(GUARD_STEPS),
-    ).has_authz
+    source = read_source(tmp_path / "policy")
+    assert vet(opa, source, frozenset(), frozenset(GUARD_STEPS), within=tmp_path).has_authz
 
 
 def test_the_shape_that_the_documentation_warns_of_is_refused_in_those_words(tmp_path: Path) -> None:
@@ -172,13 +169,9 @@ def test_the_shape_that_the_documentation_warns_of_is_refused_in_those_words(tmp
     example.write_text('{"regate": {"deny_labels": {"board": "director"}}}')
     assemble(ROOT / "rego", tmp_path / "overlay", tmp_path / "policy")
 
+    source = read_source(tmp_path / "policy")
     with pytest.raises(Exception, match="Invalid type") as refused:
-        vet(
-            require_opa(),
-            Content(b"the other shape", tmp_path / "policy"),
-            frozenset(),
-            frozenset(GUARD_STEPS),
-        )
+        vet(require_opa(), source, frozenset(), frozenset(GUARD_STEPS), within=tmp_path)
 
     assert str(refused.value) == words
 

@@ -9,19 +9,23 @@ rule stands. Not the running of OPA (`opa/server/process.py`); the reader of `da
 
 from __future__ import annotations
 
+import io
 import json
 import tarfile
 import tempfile
 from collections.abc import Collection, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import yaml
 
-from regate_adapters.opa.policies.listing import MANIFEST
+from regate_adapters.opa.policies.listing import MANIFEST, SIGNATURES
 from regate_adapters.opa.policies.source import BrokenPolicy, PolicySource
-from regate_adapters.opa.policies.vetting import Content, examine_packed, run_opa, vet
+from regate_adapters.opa.policies.vetting import examine_packed, run_opa, vet, write_files
 from regate_orchestrator.ports import GUARD_STEPS
+
+_DOCUMENTS: Final = ("data.json", "data.yaml", "data.yml")
+_COMPRESSION: Final = 6  # a bundle is mostly read here, once: to press it harder takes longer than it saves
 
 
 def build_bundle(
@@ -52,46 +56,38 @@ def build_bundle(
     can read it; policies without `system.authz` are then refused, as OPA would answer nothing. Raises
     `BrokenPolicy` with OPA's message.
     """
+    digest, within = source.digest, target.parent
+    vetted = vet(opa, source, frozenset(required), frozenset(guarded), within=within)
+    data = _merged_data(source.files)
+    if gateway_token is not None:
+        if not vetted.has_authz:
+            raise BrokenPolicy(
+                "the policies have no package system.authz, without which OPA would refuse every question"
+            )
+        _fill_in(data, source, "system", "gateway_token", gateway_token)
     named = revision or source.revision
-    with tempfile.TemporaryDirectory(prefix="build-", dir=target.parent) as folder:
-        staged = Path(folder) / "policy"
-        for name, content in source.files.items():
-            path = staged / name
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_bytes(content)
-        vetted = vet(opa, Content(source.digest.encode(), staged), frozenset(required), frozenset(guarded))
-        if gateway_token is not None:
-            if not vetted.has_authz:
-                raise BrokenPolicy(
-                    "the policies have no package system.authz, without which OPA would refuse every question"
-                )
-            _write_data(staged / "system" / "gateway_token", gateway_token)
-        _write_data(staged / "regate" / "meta", {**vetted.described, "revision": named})
+    _fill_in(data, source, "regate", "meta", {**vetted.described, "revision": named})
+    packed = _packed(source, data, revision=named)
+    examine_packed(opa, f"{digest} {gateway_token is None}", packed, within=within)
+    if signing_key is not None:
+        packed |= _signatures(packed, opa=opa, key=signing_key, within=within)
+    with tempfile.TemporaryDirectory(prefix="build-", dir=within) as folder:
         built = Path(folder) / "bundle.tar.gz"
-        _pack(
-            staged,
-            built,
-            opa=opa,
-            identity=f"{source.digest} {gateway_token is None}".encode(),
-            revision=named,
-            signing_key=signing_key,
-        )
+        _write(built, packed)
         built.chmod(0o600)
         built.replace(target)
 
 
-def _write_data(folder: Path, value: object) -> None:
-    if folder.exists():
-        raise BrokenPolicy(f"{folder.parent.name}/{folder.name} is reserved: the bundle fills it in")
-    folder.mkdir(parents=True)
-    (folder / "data.json").write_text(json.dumps(value), encoding="utf-8")
+def _fill_in(data: dict[str, Any], source: PolicySource, package: str, name: str, value: object) -> None:
+    """Put the value where the bundle alone may put one."""
+    if any(file.startswith(f"{package}/{name}/") for file in source.files):
+        raise BrokenPolicy(f"{package}/{name} is reserved: the bundle fills it in")
+    _merge(data, {package: {name: value}})
 
 
-def _pack(
-    staged: Path, target: Path, *, opa: Path, identity: bytes, revision: str, signing_key: Path | None
-) -> None:
-    """Write the bundle: modules and schemas as they were written, all data in one document, the manifest, and
-    signatures of these.
+def _packed(source: PolicySource, data: Mapping[str, Any], *, revision: str) -> dict[str, bytes]:
+    """Return the files of the bundle: modules and schemas as they were written, all data in one document, and
+    the manifest.
 
     OPA ignores the schemas; a gateway that is given the bundle needs those of the rows.
 
@@ -99,49 +95,56 @@ def _pack(
     `input.a` followed by `(-1) == input.b` on the next line comes to mean `input.a - 1 == input.b`. What was
     checked and tested must be what runs.
     """
-    packed = staged.parent / "packed"
-    for path in sorted([*staged.rglob("*.rego"), *(staged / "schemas").rglob("*.json")]):
-        copy = packed / path.relative_to(staged)
-        copy.parent.mkdir(parents=True, exist_ok=True)
-        copy.write_bytes(path.read_bytes())
-    (packed / "data.json").write_text(json.dumps(_merged_data(staged)), encoding="utf-8")
-    manifest = (
-        json.loads((staged / MANIFEST).read_bytes()) if (staged / MANIFEST).is_file() else {"rego_version": 1}
-    )
-    (packed / MANIFEST).write_text(json.dumps(manifest | {"revision": revision}), encoding="utf-8")
-    examine_packed(opa, Content(identity, packed))
-    if signing_key is not None:
-        key = ["--signing-alg", "RS256", "--signing-key", str(signing_key.resolve())]
-        run_opa(opa, ["sign", *key, "--bundle", ".", "--output-file-path", "."], at=packed)
-    with tarfile.open(target, "w:gz") as bundle:
-        for path in sorted(path for path in packed.rglob("*") if path.is_file()):
-            entry = bundle.gettarinfo(path)
-            entry.name = f"/{path.relative_to(packed).as_posix()}"  # as OPA's own bundles name their files
-            with path.open("rb") as content:
-                bundle.addfile(entry, content)
+    manifest = json.loads(source.files.get(MANIFEST, b'{"rego_version": 1}'))
+    kept = {
+        name: content
+        for name, content in source.files.items()
+        if name.endswith(".rego") or (name.startswith("schemas/") and name.endswith(".json"))
+    }
+    return kept | {
+        "data.json": json.dumps(data).encode(),
+        MANIFEST: json.dumps(manifest | {"revision": revision}).encode(),
+    }
 
 
-def _merged_data(staged: Path) -> dict[str, Any]:
+def _signatures(packed: Mapping[str, bytes], *, opa: Path, key: Path, within: Path) -> dict[str, bytes]:
+    """Return the file with the signatures of these files, as OPA makes it."""
+    with tempfile.TemporaryDirectory(prefix="sign-", dir=within) as folder:
+        write_files(Path(folder), packed)
+        given = ["--signing-alg", "RS256", "--signing-key", str(key.resolve())]
+        run_opa(opa, ["sign", *given, "--bundle", ".", "--output-file-path", "."], at=Path(folder))
+        return {SIGNATURES: Path(folder, SIGNATURES).read_bytes()}
+
+
+def _write(target: Path, packed: Mapping[str, bytes]) -> None:
+    with tarfile.open(target, "w:gz", compresslevel=_COMPRESSION) as bundle:
+        for name in sorted(packed, key=_by_folder):
+            entry = tarfile.TarInfo(f"/{name}")  # as OPA's own bundles name their files
+            entry.size = len(packed[name])
+            bundle.addfile(entry, io.BytesIO(packed[name]))
+
+
+def _merged_data(files: Mapping[str, bytes]) -> dict[str, Any]:
     """Return all `data.json` and `data.yaml` files as one document, each below its folder's path, as
     OPA places them.
     """
     merged: dict[str, Any] = {}
-    for path in sorted(
-        path for name in ("data.json", "data.yaml", "data.yml") for path in staged.rglob(name)
-    ):
-        place = path.relative_to(staged)
+    documents = [name for name in files if name.rpartition("/")[2] in _DOCUMENTS]
+    for name in sorted(documents, key=_by_folder):
         try:
-            document = (
-                json.loads(path.read_bytes()) if path.suffix == ".json" else yaml.safe_load(path.read_bytes())
-            )
+            document = json.loads(files[name]) if name.endswith(".json") else yaml.safe_load(files[name])
         except (ValueError, yaml.YAMLError) as error:
-            raise BrokenPolicy(f"{place} cannot be read: {error}") from error
-        for folder in reversed(place.parent.parts):
+            raise BrokenPolicy(f"{name} cannot be read: {error}") from error
+        for folder in reversed(name.split("/")[:-1]):
             document = {folder: document}
         if not isinstance(document, dict):
-            raise BrokenPolicy(f"{place} must hold an object")
+            raise BrokenPolicy(f"{name} must hold an object")
         _merge(merged, document)
     return merged
+
+
+def _by_folder(name: str) -> list[str]:
+    return name.split("/")
 
 
 def _merge(into: dict[str, Any], document: Mapping[str, Any]) -> None:

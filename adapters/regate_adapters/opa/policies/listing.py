@@ -18,6 +18,7 @@ from typing import Final
 
 DIGESTS: Final = ".digests"
 MANIFEST: Final = ".manifest"
+SIGNATURES: Final = ".signatures.json"
 MAX_BYTES: Final = 64 * 1024 * 1024
 _MAX_FILES: Final = 10_000
 _SUFFIXES: Final = (".rego", ".json", ".yaml", ".yml")

@@ -27,7 +27,6 @@ from regate_adapters.opa.policies.source import BrokenPolicy
 from regate_adapters.opa.policies.vetting import require_acceptable
 from regate_orchestrator.ports import GUARD_STEPS
 
-SIGNATURES: Final = ".signatures.json"
 _ALGORITHM: Final = "RS256"
 _TOKEN: Final = "system/gateway_token/data.json"  # noqa: S105 — the name of a file
 _PUBLIC_KEY: Final = re.compile(rb"-----BEGIN (?:RSA )?PUBLIC KEY-----")

@@ -9,15 +9,16 @@ from __future__ import annotations
 import json
 import os
 import subprocess
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+import tempfile
+from collections.abc import Callable, Collection, Hashable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, Final, TypeVar
+from typing import Any, Final, Generic, TypeVar
 
 from regate_adapters.opa.acceptance.judging import in_words, judged, schemas_in
-from regate_adapters.opa.policies.source import BrokenPolicy
+from regate_adapters.opa.policies.source import BrokenPolicy, PolicySource
 from regate_orchestrator.errors import ConfigurationError
 from regate_orchestrator.values import JsonObject
 
@@ -63,32 +64,71 @@ class Vetted:
     has_authz: bool
 
 
-@lru_cache(maxsize=_POLICIES_KEPT)
-def vet(opa: Path, policies: Content, required: frozenset[str], guarded: frozenset[str]) -> Vetted:
-    """Return what these policies are. Raises `BrokenPolicy` for such as may not serve."""
-    _check(opa, policies.place)  # first: its messages are written for people
-    _require_documents(opa, policies.place)
-    files = {
-        path.relative_to(policies.place).as_posix(): path.read_bytes()
-        for path in policies.place.rglob("*")
-        if path.is_file()
-    }
-    names = sorted(name for name in files if name.endswith(".rego"))
-    modules = dict(
-        zip(names, side_by_side(lambda name: parsed_module(opa, policies.place / name), names), strict=True)
-    )
+class _Newest(Generic[_Answer]):
+    """The answers that were asked for last: what they are about is not kept."""
+
+    def __init__(self) -> None:
+        self._answers: dict[Hashable, _Answer] = {}
+
+    def get(self, question: Hashable) -> _Answer | None:
+        """Return the answer if there is one."""
+        answer = self._answers.pop(question, None)
+        return None if answer is None else self.keep(question, answer)
+
+    def keep(self, question: Hashable, answer: _Answer) -> _Answer:
+        """Return the answer, which is known from now on."""
+        self._answers[question] = answer
+        for oldest in list(self._answers)[:-_POLICIES_KEPT]:
+            self._answers.pop(oldest, None)
+        return answer
+
+
+_vetted: Final[_Newest[Vetted]] = _Newest()
+_examined: Final[_Newest[bool]] = _Newest()
+
+
+def vet(
+    opa: Path, source: PolicySource, required: frozenset[str], guarded: frozenset[str], *, within: Path
+) -> Vetted:
+    """Return what these policies are. Raises `BrokenPolicy` for such as may not serve. What OPA must see is
+    written to a directory `within`, which is gone afterwards.
+    """
+    asked = (opa, source.digest, required, guarded)
+    if (known := _vetted.get(asked)) is not None:
+        return known
+    with tempfile.TemporaryDirectory(prefix="vet-", dir=within) as folder:
+        staged = Path(folder) / "policy"
+        write_files(staged, source.files)
+        _check(opa, staged)  # first: its messages are written for people
+        _require_documents(opa, staged)
+        names = sorted(name for name in source.files if name.endswith(".rego"))
+        trees = side_by_side(lambda name: parsed_module(opa, staged / name), names)
+    modules = dict(zip(names, trees, strict=True))
     _require_consulted(modules)
     _require_rules(modules, required)
-    require_acceptable(modules, files, guarded=guarded)
-    return Vetted(describe_modules(modules), _AUTHZ in {_package(module) for module in modules.values()})
+    require_acceptable(modules, source.files, guarded=guarded)
+    has_authz = _AUTHZ in {_package(module) for module in modules.values()}
+    return _vetted.keep(asked, Vetted(describe_modules(modules), has_authz))
 
 
-@lru_cache(maxsize=_POLICIES_KEPT)
-def examine_packed(opa: Path, packed: Content) -> None:
-    """Raise `BrokenPolicy` for a bundle that OPA refuses: packages outside of its roots and data that
-    collides with rules show only there.
+def examine_packed(opa: Path, identity: str, files: Mapping[str, bytes], *, within: Path) -> None:
+    """Raise `BrokenPolicy` for a bundle of these files that OPA refuses: packages outside of its roots and
+    data that collides with rules show only there. Bundles of one identity are refused alike.
     """
-    _check(opa, packed.place)
+    if _examined.get((opa, identity)):
+        return
+    with tempfile.TemporaryDirectory(prefix="packed-", dir=within) as folder:
+        write_files(Path(folder), files)
+        _check(opa, Path(folder))
+    _examined.keep((opa, identity), True)
+
+
+def write_files(folder: Path, files: Mapping[str, bytes]) -> None:
+    """Write the files below the folder, by their relative paths."""
+    for name, content in files.items():
+        path = folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(content)
 
 
 def run_opa(opa: Path, arguments: list[str], *, at: Path) -> bytes:

@@ -18,7 +18,8 @@ from typing import Any, Final
 
 from regate_adapters.opa.engine import OpaEngine
 from regate_adapters.opa.install import require_opa
-from regate_adapters.opa.policies.signed import SIGNATURES, read_bundle
+from regate_adapters.opa.policies.listing import SIGNATURES
+from regate_adapters.opa.policies.signed import read_bundle
 from regate_adapters.opa.server.process import ManagedOpa
 from regate_gateway.workbench.directory import shipped_policies
 from regate_orchestrator.authz.points import ROWS
