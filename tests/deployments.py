@@ -7,17 +7,23 @@ postgres    one PostgreSQL database with pgvector, of a plain user, as an operat
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+import asyncio
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractAsyncContextManager, contextmanager
 from dataclasses import dataclass
 from typing import Any, Final, LiteralString
 
 import psycopg
 import pytest
 from psycopg import sql
+from tests.patience import PATIENT_SECONDS
 from tests.postgres import Postgres
 
+from regate_adapters.state.store import SqlStateStore
 from regate_adapters.state.walls.raising import ROLE
+from regate_adapters.testing.vector.suite import SCHEMA
+from regate_adapters.vector.pgvector.store import PgVectorStore
 
 NAMES: Final = ("embedded", "postgres")
 VARIABLE: Final = "DATABASE_URL"
@@ -60,18 +66,17 @@ EMBEDDED: Final = Deployment("embedded")
 
 @contextmanager
 def on_postgres(server: Postgres) -> Iterator[Deployment]:
-    """Yield a deployment with an empty database of its own, which is gone at the end."""
+    """Yield a deployment with a database of its own, which is gone at the end: as the first start of a
+    gateway leaves it, without rows.
+    """
     _prepare(server)
-    with server.database(_PREPARED) as name:
-        server.execute(
-            sql.SQL("ALTER DATABASE {} OWNER TO {}").format(sql.Identifier(name), sql.Identifier(_USER))
-        )
+    with server.database(_PREPARED, owner=_USER) as name:
         yield Deployment("postgres", server.url(name, user=_USER))
 
 
 def _prepare(server: Postgres) -> None:
-    """Make, once, the user and what all databases are copies of: to copy an extension is quicker than
-    to make it.
+    """Make, once, the user and what all databases are copies of: to copy an extension and tables is quicker
+    than to make them.
     """
     if server.execute(sql.SQL("SELECT 1 FROM pg_roles WHERE rolname = {}").format(_USER)):
         return
@@ -79,8 +84,21 @@ def _prepare(server: Postgres) -> None:
     if not server.execute(sql.SQL("SELECT 1 FROM pg_roles WHERE rolname = {}").format(ROLE)):
         server.execute(sql.SQL("CREATE ROLE {} NOLOGIN").format(sql.Identifier(ROLE)))
     server.execute(sql.SQL("GRANT {} TO {}").format(sql.Identifier(ROLE), sql.Identifier(_USER)))
-    server.execute(sql.SQL("CREATE DATABASE {} TEMPLATE template0").format(sql.Identifier(_PREPARED)))
-    server.execute(sql.SQL("CREATE EXTENSION vector"), database=_PREPARED)
+    assert server.template(_PREPARED, owner=_USER, extensions=["vector"])
+    url = server.url(_PREPARED, user=_USER)
+    opened_once(lambda: SqlStateStore.open(url, deadline_s=PATIENT_SECONDS))
+    opened_once(lambda: PgVectorStore(url, SCHEMA, deadline_s=PATIENT_SECONDS))
+
+
+def opened_once(opening: Callable[[], AbstractAsyncContextManager[object]]) -> None:
+    """Enter and leave what makes its tables where there are none."""
+
+    async def open_and_close() -> None:
+        async with opening():
+            pass
+
+    with ThreadPoolExecutor(1) as beside:  # the loop of a test may be the thread's own
+        beside.submit(asyncio.run, open_and_close()).result()
 
 
 def only_on(name: str) -> pytest.MarkDecorator:

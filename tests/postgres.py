@@ -20,7 +20,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from importlib.util import find_spec
@@ -56,6 +56,7 @@ class Postgres:
     version: int
     port: int
     process: subprocess.Popen[bytes]
+    _connection: psycopg.Connection[Any]
     _numbers: Iterator[int] = field(default_factory=itertools.count)
 
     def url(self, database: str = "postgres", *, user: str = "postgres", port: int | None = None) -> str:
@@ -70,19 +71,35 @@ class Postgres:
             cursor = connection.execute(statement)
             return cursor.fetchall() if cursor.description else []
 
+    def template(self, name: str, *, owner: str = "postgres", extensions: Sequence[str] = ()) -> bool:
+        """Make a database that others are copied from, if there is none of this name; return whether it was
+        made now, and so is empty.
+        """
+        if self.execute(sql.SQL("SELECT 1 FROM pg_database WHERE datname = {}").format(name)):
+            return False
+        self._create(name, "template0", owner)
+        for extension in extensions:
+            self.execute(sql.SQL("CREATE EXTENSION {}").format(sql.Identifier(extension)), database=name)
+        return True
+
     @contextmanager
-    def database(self, template: str = "template0") -> Iterator[str]:
+    def database(self, template: str = "template0", *, owner: str = "postgres") -> Iterator[str]:
         """Yield the name of a new database, a copy of the template, which is dropped at the end,
         whoever is still connected to it.
         """
         name = f"test_{next(self._numbers)}"
-        self.execute(
-            sql.SQL("CREATE DATABASE {} TEMPLATE {}").format(sql.Identifier(name), sql.Identifier(template))
-        )
+        self._create(name, template, owner)
         try:
             yield name
         finally:
-            self.execute(sql.SQL("DROP DATABASE {} WITH (FORCE)").format(sql.Identifier(name)))
+            self._connection.execute(sql.SQL("DROP DATABASE {} WITH (FORCE)").format(sql.Identifier(name)))
+
+    def _create(self, name: str, template: str, owner: str) -> None:
+        self._connection.execute(
+            sql.SQL("CREATE DATABASE {} TEMPLATE {} OWNER {}").format(
+                *map(sql.Identifier, (name, template, owner))
+            )
+        )
 
 
 @contextmanager
@@ -116,8 +133,8 @@ def running_postgres(version: int, *, is_replica: bool = False, **more: str) -> 
             ) as process,
         ):
             try:
-                _wait_until_ready(process, port, folder / "log")
-                yield Postgres(version, port, process)
+                with _connected(process, port, folder / "log") as connection:
+                    yield Postgres(version, port, process, connection)
             finally:
                 process.send_signal(signal.SIGINT)  # fast shutdown: connections are ended
                 process.wait(_READY_SECONDS)
@@ -181,12 +198,12 @@ def _end_with_parent() -> None:
         ctypes.CDLL(None).prctl(1, signal.SIGINT)
 
 
-def _wait_until_ready(process: subprocess.Popen[bytes], port: int, log: Path) -> None:
-    give_up = time.monotonic() + _READY_SECONDS
+def _connected(process: subprocess.Popen[bytes], port: int, log: Path) -> psycopg.Connection[Any]:
+    """Return a connection to the server, once it takes any."""
+    url, give_up = f"postgresql://postgres@127.0.0.1:{port}/postgres", time.monotonic() + _READY_SECONDS
     while True:
         try:
-            psycopg.connect(f"postgresql://postgres@127.0.0.1:{port}/postgres", connect_timeout=120).close()
-            return
+            return psycopg.connect(url, connect_timeout=120, autocommit=True)
         except psycopg.OperationalError:
             assert process.poll() is None, log.read_text()
             assert time.monotonic() < give_up, log.read_text()

@@ -9,13 +9,27 @@ from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from typing import Final, TypeAlias
 
-from sqlalchemy import Connection, Table, column, insert, inspect, select, table
+from sqlalchemy import (
+    Connection,
+    Dialect,
+    Table,
+    column,
+    create_mock_engine,
+    insert,
+    inspect,
+    select,
+    table,
+)
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncConnection
+from sqlalchemy.schema import ExecutableDDLElement
 
 from regate_adapters.state.filters.json_sql import JsonSql
 from regate_adapters.state.tables import REVISION, metadata, schema_revision
 from regate_orchestrator.errors import ConfigurationError
+
+_STATEMENTS: Final[dict[str, tuple[str, ...]]] = {}
+"""What makes the tables, by the name of the dialect: to write it takes longer than to carry it out."""
 
 _FIRST: Final = table("schema_version", column("version"))
 """What said the version before there were migrations; the first migration after it drops it."""
@@ -111,13 +125,27 @@ def prepare(connection: Connection, place: str) -> bool:
     if present == REVISION:
         return False
     if present is None:
-        metadata.create_all(connection)
+        for statement in _making_tables(connection.dialect):
+            connection.exec_driver_sql(statement)
         connection.execute(insert(schema_revision).values(revision=REVISION))
         return False
     from regate_adapters.state.migrations import upgrade  # loads Alembic, which no other start needs
 
     upgrade(connection, present, place=place)
     return True
+
+
+def _making_tables(dialect: Dialect) -> tuple[str, ...]:
+    """Return the statements that make all tables, where there are none."""
+    if (known := _STATEMENTS.get(dialect.name)) is not None:
+        return known
+    statements: list[str] = []
+
+    def note(statement: ExecutableDDLElement, *_: object, **__: object) -> None:
+        statements.append(str(statement.compile(dialect=dialect)))
+
+    metadata.create_all(create_mock_engine(f"{dialect.name}+{dialect.driver}://", note), checkfirst=False)
+    return _STATEMENTS.setdefault(dialect.name, tuple(statements))
 
 
 def standing(connection: Connection, place: str) -> str:

@@ -26,6 +26,7 @@ from tests.adapters.state.samples import (
     store_of,
 )
 
+from regate_adapters.state.dialects import prepare
 from regate_adapters.state.migrations import SCRIPTS
 from regate_adapters.state.store import SqlStateStore
 from regate_adapters.state.tables import REVISION, metadata, schema_revision
@@ -50,10 +51,10 @@ def run(url: str, *statements: str) -> None:
 
 
 @pytest.fixture
-def old(url: str) -> str:
+def old(empty_url: str) -> str:
     """A database as the program of version 1 left it."""
-    run(url, *version_1.statements("sqlite" if url.startswith("sqlite") else "postgresql"))
-    return url
+    run(empty_url, *version_1.statements("sqlite" if empty_url.startswith("sqlite") else "postgresql"))
+    return empty_url
 
 
 def schema_of(connection: Connection) -> dict[str, Any]:
@@ -93,7 +94,7 @@ def new_schema(url: str) -> dict[str, Any]:
     with engine.begin() as connection:
         connection.exec_driver_sql("DROP TABLE IF EXISTS schema_version")
         metadata.drop_all(connection)
-        metadata.create_all(connection)
+        prepare(connection, "the database")
         schema = schema_of(connection)
     engine.dispose()
     assert set(schema) == set(metadata.tables)
