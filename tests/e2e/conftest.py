@@ -19,6 +19,7 @@ import pytest
 from aiohttp import web
 from tests.deployments import EMBEDDED, NAMES, VARIABLE, Deployment, on_postgres
 from tests.patience import PATIENT_SECONDS, wait_patiently
+from tests.readers import shared_readers
 
 from regate_adapters.audit.reading import read
 from regate_adapters.identity.jwt import mint_development_token
@@ -217,6 +218,12 @@ class World:
             for record in read(self.settings.audit.path)
             if all(record.get(key) == value for key, value in wanted.items())
         ]
+
+
+@pytest.fixture(scope="session", autouse=True)
+def readers() -> Iterator[None]:
+    with shared_readers():
+        yield
 
 
 @pytest.fixture
