@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import replace
 
 import pytest
+from sqlalchemy import insert
 from tests.adapters.state.samples import (
     ANN,
     EVE,
@@ -21,7 +22,9 @@ from tests.adapters.state.samples import (
     store_of,
 )
 
+from regate_adapters.state.encoding import file_columns
 from regate_adapters.state.store import SqlStateStore
+from regate_adapters.state.tables import files
 from regate_orchestrator.errors import NotFound
 from regate_orchestrator.filters.expression import Everything
 from regate_orchestrator.rows import Attachment, FileBatch, OrphanedChunks, Page, Totals
@@ -450,8 +453,9 @@ async def test_a_batch_is_stored_with_all_its_files_or_not_at_all(store: SqlStat
 
 async def test_many_files_are_attached_in_one_batch(store: SqlStateStore) -> None:
     names = [f"file-{number:04d}" for number in range(2_000)]
-    for name in names:
-        await store.files.add(file_of(ANN, name))
+    async with store._database.writing() as connection:
+        rows = [file_columns(file_of(ANN, name)) | {"ordinal": place} for place, name in enumerate(names, 9)]
+        await connection.execute(insert(files), rows)
     await store.attachments.put(
         [attachment_of(ANN, file=name, batch_id="vsfb_1") for name in names], batch=batch_of(ANN)
     )
