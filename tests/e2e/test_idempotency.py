@@ -368,13 +368,14 @@ async def test_stream_that_failed_is_carried_out_when_it_is_sent_again(world: Wo
     ]
 
 
-@pytest.mark.parametrize("key", ["", "x" * 256, "käse", "a\tb"])
-async def test_key_that_is_none_is_refused(world: World, key: str) -> None:
+async def test_key_that_is_none_is_refused(world: World) -> None:
+    keys = ["", "x" * 256, "käse", "a\tb"]
     async with world.http() as http:
-        answer = await http.post(
-            "/vector_stores", json={}, headers={"Idempotency-Key": key.encode("latin-1")}
-        )
-    assert error_of(answer) == (400, "invalid_idempotency_key")
+        answers = [
+            await http.post("/vector_stores", json={}, headers={"Idempotency-Key": key.encode("latin-1")})
+            for key in keys
+        ]
+    assert [error_of(answer) for answer in answers] == [(400, "invalid_idempotency_key")] * len(keys)
 
 
 async def test_two_keys_are_refused(world: World) -> None:

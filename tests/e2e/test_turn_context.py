@@ -317,23 +317,24 @@ async def test_file_in_an_earlier_message_is_decided_again_and_leaves_with_its_d
     assert "Read this." in world.upstream.prompt
 
 
-@pytest.mark.parametrize(
-    "part",
-    [
-        {"type": "input_image", "image_url": "https://example.com/a.png"},
-        {"type": "input_image", "image_url": "data:image/png;base64,AAAA"},
-        {"type": "input_file", "file_data": "AAAA", "filename": "a.exe"},
-    ],
-)
-async def test_what_cannot_be_read_into_a_message_is_the_callers_error(
-    world: World, part: dict[str, Any]
-) -> None:
-    async with world.http() as http:
-        answer = await http.post(
-            "/responses", json={"model": "small", "input": [{"role": "user", "content": [part]}]}
-        )
+NOT_READ: list[Any] = [
+    {"type": "input_image", "image_url": "https://example.com/a.png"},
+    {"type": "input_image", "image_url": "data:image/png;base64,AAAA"},
+    {"type": "input_file", "file_data": "AAAA", "filename": "a.exe"},
+]
 
-    assert (answer.status_code, answer.json()["error"]["param"]) == (400, "input")
+
+async def test_what_cannot_be_read_into_a_message_is_the_callers_error(world: World) -> None:
+    async with world.http() as http:
+        answers = [
+            await http.post(
+                "/responses", json={"model": "small", "input": [{"role": "user", "content": [part]}]}
+            )
+            for part in NOT_READ
+        ]
+
+    told = [(answer.status_code, answer.json()["error"]["param"]) for answer in answers]
+    assert told == [(400, "input")] * len(NOT_READ)
     assert world.upstream.requests == []
 
 
