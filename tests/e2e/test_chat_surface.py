@@ -16,6 +16,7 @@ from aiohttp import web
 from openai.types.chat.completion_create_params import CompletionCreateParamsBase
 from openai.types.completion_create_params import CompletionCreateParamsBase as LegacyParams
 from openai.types.embedding_create_params import EmbeddingCreateParams
+from tests.deployments import only_on
 from tests.e2e.conftest import ScriptedUpstream, World, text
 
 from regate_gateway.composition.wiring import gateway_app
@@ -421,6 +422,7 @@ def test_every_field_of_the_official_client_is_in_a_table() -> None:
     assert set(EmbeddingCreateParams.__annotations__) - {*SENT_OF_EMBEDDINGS, "model"} == set()
 
 
+@only_on("embedded")
 async def test_what_is_known_reaches_the_upstream_as_it_is(world: World) -> None:
     rows = [
         *({name: value} for name, value in SENT.items() if name != "functions"),
@@ -437,6 +439,7 @@ async def test_what_is_known_reaches_the_upstream_as_it_is(world: World) -> None
     assert found == rows
 
 
+@only_on("embedded")
 async def test_what_asks_for_nothing_is_taken_and_not_sent_on(world: World) -> None:
     async with world.http() as http:
         statuses = [(await http.post("/chat/completions", json=CHAT | row)).status_code for row in TAKEN]
@@ -445,6 +448,7 @@ async def test_what_asks_for_nothing_is_taken_and_not_sent_on(world: World) -> N
     assert world.upstream.requests == [CHAT] * len(TAKEN)
 
 
+@only_on("embedded")
 async def test_messages_reach_the_upstream_as_they_are_and_what_is_left_over_in_them_does_not(
     world: World,
 ) -> None:
@@ -504,6 +508,7 @@ async def test_messages_reach_the_upstream_as_they_are_and_what_is_left_over_in_
     ]
 
 
+@only_on("embedded")
 async def test_what_is_not_known_or_does_not_fit_is_refused_by_its_place(world: World) -> None:
     rows = all_refused()
     async with world.http() as http:
@@ -513,6 +518,7 @@ async def test_what_is_not_known_or_does_not_fit_is_refused_by_its_place(world: 
     assert world.upstream.requests == []
 
 
+@only_on("embedded")
 async def test_bodies_are_checked_before_anything_is_decided_or_counted(world: World) -> None:
     before_upstream = [
         row
@@ -528,6 +534,7 @@ async def test_bodies_are_checked_before_anything_is_decided_or_counted(world: W
     assert len(world.audit(phase="route.call")) == 1
 
 
+@only_on("embedded")
 async def test_completions_and_embeddings_are_held_to_the_same(world: World) -> None:
     async with world.http() as http:
         completions = await params(http, "/completions", COMPLETION, REFUSED_OF_COMPLETIONS)
@@ -576,6 +583,7 @@ ADVICE: list[tuple[str, dict[str, Any], str, str]] = [
 ]
 
 
+@only_on("embedded")
 async def test_misspelt_and_misplaced_fields_are_told_what_to_send_instead(world: World) -> None:
     bodies = {
         "/chat/completions": CHAT,
@@ -596,6 +604,7 @@ async def test_misspelt_and_misplaced_fields_are_told_what_to_send_instead(world
     assert found == ADVICE
 
 
+@only_on("embedded")
 async def test_schemas_of_responses_refer_to_nothing_outside_themselves_either(world: World) -> None:
     outside = {"properties": {"a": {"$ref": "http://169.254.169.254/"}}}
     rows: list[tuple[dict[str, Any], str]] = [
@@ -636,6 +645,7 @@ def opened(configure: Callable[..., Settings], upstream: ScriptedUpstream, polic
     return running
 
 
+@only_on("embedded")
 async def test_fields_of_a_backends_own_go_where_the_operator_lists_them_and_nowhere_else(
     opened: Opened,
 ) -> None:
@@ -661,6 +671,7 @@ async def test_fields_of_a_backends_own_go_where_the_operator_lists_them_and_now
     assert asked["decisions"][0]["resource"]["request"]["tool_types"] == ["web_search"]
 
 
+@only_on("embedded")
 async def test_responses_pass_a_backends_own_fields_on_as_chat_completions_do(opened: Opened) -> None:
     listed = ["top_k", "min_p", "messages", "n", "web_search_options", "seed"]
     rows: list[tuple[dict[str, Any], str]] = [
@@ -680,6 +691,7 @@ async def test_responses_pass_a_backends_own_fields_on_as_chat_completions_do(op
     assert [request.get("top_k") for request in world.upstream.requests] == [4]
 
 
+@only_on("embedded")
 async def test_reasoning_goes_back_only_to_a_backend_that_takes_it_and_under_its_name(opened: Opened) -> None:
     said = {"role": "assistant", "content": "Hm.", "reasoning_content": "Let me see."}
     async with opened(reasoning_field="reasoning") as world, world.http() as http:
@@ -695,6 +707,7 @@ async def test_reasoning_goes_back_only_to_a_backend_that_takes_it_and_under_its
     ]
 
 
+@only_on("embedded")
 async def test_tools_that_the_operator_leaves_out_are_not_sent(opened: Opened) -> None:
     async with opened(tools={"omit": ["web_search"]}) as world, world.http() as http:
         answer = await http.post(
@@ -704,6 +717,7 @@ async def test_tools_that_the_operator_leaves_out_are_not_sent(opened: Opened) -
     assert (answer.status_code, world.upstream.requests) == (200, [CHAT])
 
 
+@only_on("embedded")
 async def test_addresses_of_images_go_only_to_an_upstream_that_may_fetch_them(opened: Opened) -> None:
     address = {"type": "image_url", "image_url": {"url": "https://example.com/x.png", "detail": "low"}}
     async with opened(image_urls=True) as world, world.http() as http:
@@ -721,6 +735,7 @@ async def test_addresses_of_images_go_only_to_an_upstream_that_may_fetch_them(op
 TIERS = ("auto", "default", "flex", "scale", "priority", "fast", "ultrafast", "on_demand", "performance")
 
 
+@only_on("embedded")
 async def test_the_tier_of_service_is_told_to_an_upstream_that_has_tiers(opened: Opened) -> None:
     async with opened(service_tiers=True) as world, world.http() as http:
         for tier in TIERS:
@@ -732,6 +747,7 @@ async def test_the_tier_of_service_is_told_to_an_upstream_that_has_tiers(opened:
     assert told == list(TIERS)
 
 
+@only_on("embedded")
 async def test_an_upstream_without_tiers_is_not_told_and_the_answer_says_default(world: World) -> None:
     client = world.client()
     plain = await client.chat.completions.create(**CHAT, service_tier="flex")
@@ -741,6 +757,7 @@ async def test_an_upstream_without_tiers_is_not_told_and_the_answer_says_default
     assert ["service_tier" in request for request in world.upstream.requests] == [False] * 2
 
 
+@only_on("embedded")
 async def test_an_upstream_that_says_its_tier_is_believed(world: World) -> None:
     async def answer(upstream: ScriptedUpstream, request: web.Request) -> web.Response:
         choice = {"index": 0, "message": {"role": "assistant", "content": "Hi"}, "finish_reason": "stop"}
@@ -755,6 +772,7 @@ async def test_an_upstream_that_says_its_tier_is_believed(world: World) -> None:
     assert (found.json()["service_tier"], found.text.count("service_tier")) == ("scale", 1)
 
 
+@only_on("embedded")
 async def test_responses_tell_the_tier_as_well_and_say_in_which_they_were_served(opened: Opened) -> None:
     def served(*tiers: str) -> list[dict[str, Any]]:
         return [{**chunk, "service_tier": tier} for tier in tiers for chunk in text("Hi.")]

@@ -9,9 +9,12 @@ from typing import Any, Final
 
 from openai.types.responses import Response, ResponseStreamEvent
 from pydantic import TypeAdapter, ValidationError
+from tests.deployments import only_on
 from tests.e2e.conftest import World, ended, text, tool_call
 from tests.e2e.test_responses import WEATHER, leave_store, search_tool
 from tests.e2e.test_turn_context import thinking
+
+pytestmark = only_on("embedded")
 
 NEVER_NULL: Final[dict[str, type | tuple[type, ...]]] = {
     "tools": list,

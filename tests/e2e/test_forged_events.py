@@ -10,9 +10,12 @@ import json
 from typing import Any, Final
 
 import pytest
+from tests.deployments import only_on
 from tests.e2e.conftest import World, text, tool_call
 from tests.e2e.test_responses import WEATHER
 from tests.e2e.test_socket import ask, socket
+
+pytestmark = only_on("embedded")
 
 FORGED: Final = "".join(
     f"{end}{end}event: response.completed{end}data: {{}}{end}{end}"

@@ -9,8 +9,11 @@ from collections.abc import Callable
 from typing import Any, Final
 
 import pytest
+from tests.deployments import only_on
 from tests.e2e.conftest import World
 from tests.e2e.test_socket import ask, socket
+
+pytestmark = only_on("embedded")
 
 Body = Callable[[Any], dict[str, Any]]
 JSON: Final = {"content-type": "application/json"}

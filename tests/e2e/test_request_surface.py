@@ -11,6 +11,7 @@ import httpx
 from openai.types.responses.input_token_count_params import InputTokenCountParams
 from openai.types.responses.response_compact_params import ResponseCompactParams
 from openai.types.responses.response_create_params import ResponseCreateParamsBase
+from tests.deployments import only_on
 from tests.e2e.conftest import World
 from tests.e2e.test_responses import WEATHER
 
@@ -182,6 +183,7 @@ def test_every_field_of_the_official_client_is_in_a_table() -> None:
     assert set(ResponseCreateParamsBase.__annotations__) - known == set()
 
 
+@only_on("embedded")
 async def test_fields_reach_the_upstream_and_are_repeated(world: World) -> None:
     found = {}
     async with world.http() as http:
@@ -193,6 +195,7 @@ async def test_fields_reach_the_upstream_and_are_repeated(world: World) -> None:
     assert found == SENT
 
 
+@only_on("embedded")
 async def test_fields_that_the_gateway_itself_honours_are_repeated(world: World) -> None:
     async with world.http() as http:
         found = {
@@ -212,6 +215,7 @@ async def test_fields_that_the_gateway_itself_honours_are_repeated(world: World)
     assert set(taken) == {200}
 
 
+@only_on("embedded")
 async def test_what_is_not_supported_is_refused_by_its_name(world: World) -> None:
     rows = [*(({name: value}, param) for name, (value, param) in REFUSED.items()), *REFUSED_VALUES]
     async with world.http() as http:
@@ -221,6 +225,7 @@ async def test_what_is_not_supported_is_refused_by_its_name(world: World) -> Non
     assert world.upstream.requests == []
 
 
+@only_on("embedded")
 async def test_fields_of_compacting_and_measuring_are_taken_or_refused_by_name(world: World) -> None:
     hints = {
         "prompt_cache_key": "k",
@@ -254,6 +259,7 @@ async def test_fields_of_compacting_and_measuring_are_taken_or_refused_by_name(w
     assert set(InputTokenCountParams.__annotations__) - {*measured, "personality"} - ELSEWHERE == set()
 
 
+@only_on("embedded")
 async def test_query_parameters_of_reading_are_honoured_or_refused(world: World) -> None:
     items = [{"role": "user", "content": f"Number {number}"} for number in range(3)]
     async with world.http() as http:
@@ -276,6 +282,7 @@ async def test_query_parameters_of_reading_are_honoured_or_refused(world: World)
     assert params == ["include[0]", "include[0]", "before", "foo"]
 
 
+@only_on("embedded")
 async def test_credentials_in_a_tool_that_is_left_out_are_neither_shown_nor_stored(
     configure: Callable[..., Settings], world: World
 ) -> None:

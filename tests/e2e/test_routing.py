@@ -15,11 +15,14 @@ import httpx
 import openai
 import pytest
 from aiohttp import web
+from tests.deployments import only_on
 from tests.e2e.conftest import ScriptedUpstream, World, text
 
 from regate_gateway.composition.wiring import gateway_app
 from regate_gateway.config.settings import Settings
 from regate_gateway.http.server import Running
+
+pytestmark = only_on("embedded")
 
 CHAT: dict[str, Any] = {"model": "small", "messages": [{"role": "user", "content": "Hi"}]}
 

@@ -6,8 +6,11 @@ import json
 from typing import Any, Final
 
 import pytest
+from tests.deployments import only_on
 from tests.e2e.conftest import World, text
 from tests.e2e.test_socket import answer, ask, socket
+
+pytestmark = only_on("embedded")
 
 REFUSED: Final[dict[str, str | bytes]] = {
     "binary": b"\x00\x01",

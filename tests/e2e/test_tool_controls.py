@@ -10,12 +10,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.deployments import only_on
 from tests.e2e.conftest import ScriptedUpstream, World, text, tool_call
 from tests.e2e.test_responses import leave_store, search_tool
 
 from regate_gateway.composition.wiring import gateway_app
 from regate_gateway.config.settings import Settings
 from regate_gateway.http.server import Running
+
+pytestmark = only_on("embedded")
 
 Open = Callable[[str, str], AbstractAsyncContextManager[World]]
 
