@@ -7,7 +7,7 @@ Rows are JSON values as OPA sees them. Order and equality are Rego's: null < boo
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Final, assert_never, cast
 
 from regate_orchestrator.filters.expression import (
@@ -60,12 +60,10 @@ def _atom_holds(
             return compares(operator, value, known)
         case Ordered(operator, _, known):
             return _rank(value) == _rank(known) and compares(operator, value, known)
-        case In(_, values) if isinstance(value, str):
-            return value in values  # quickly: there may be many, and nothing but a string equals one
         case In(_, values):
-            return any(compares("eq", value, known) for known in values)
+            return _is_among(value, values)
         case Overlaps(_, values):
-            return any(compares("eq", element, known) for element in _elements(value) for known in values)
+            return any(_is_among(element, values) for element in _elements(value))
         case Text(operator, _, known):
             return isinstance(value, str) and _text_holds(operator, value, known)
         case Truthy():
@@ -76,6 +74,12 @@ def _atom_holds(
             return bool(_elements(value))
         case _:
             assert_never(atom)
+
+
+def _is_among(value: object, values: Sequence[object]) -> bool:
+    if isinstance(value, str):
+        return value in values  # quickly: there may be many, and nothing but a string equals one
+    return any(compares("eq", value, known) for known in values)
 
 
 def _text_holds(operator: TextOperator, value: str, known: str) -> bool:
