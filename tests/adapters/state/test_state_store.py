@@ -92,7 +92,7 @@ async def furnish(store: SqlStateStore, who: Principal = ANN) -> None:
     await store.attachments.put([attached_of(who)])
     await store.responses.save(response_of(who))
     sources = (ChunkSource(StoreId("vs_1"), FileId("file-1"), "acme/file-1/000000", {"tenant": "acme"}),)
-    await store.events.append(ANN, RESPONSE, [LoggedEvent(event_of(0).event, sources)])
+    await store.events.append(who, RESPONSE, [LoggedEvent(event_of(0).event, sources)])
     await store.conversations.add(conversation_of(who), items_of("msg_1"))
     await store.prompts.add(prompt_of(who), version_of(who))
     await store.idempotency_keys.claim(BOB, "key-1", fingerprint="f", claim="claim_1", at=100)
@@ -336,6 +336,9 @@ SILENT = {
     "approvals.add",
     "tool_uses.release",
     "orphaned_blobs.reserve",
+    "orphaned_blobs.resize",
+    "conversations.unlock",
+    "events.append",
     "files.usage",
     "stored_bytes.of",
 }
@@ -361,6 +364,21 @@ async def test_foreign_rows_answer_exactly_as_rows_that_do_not_exist(store: SqlS
     foreign, absent = await CALLS[name](store, EVE, "1"), await CALLS[name](store, EVE, "2")
     own = await CALLS[name](store, BOB, "1")
     assert (foreign, own != absent) == (absent, True)
+
+
+async def test_what_goes_on_for_another_tenant_is_left_alone(store: SqlStateStore) -> None:
+    await furnish(store)
+    await store.orphaned_blobs.reserve(ANN, FileId("file-9"), bytes=5, due_at=LATER)
+    await store.conversations.lock(ANN, ConversationId("conv_1"), ResponseId("resp_7"))
+    await store.conversations.unlock(EVE, ConversationId("conv_1"), ResponseId("resp_7"))
+    await store.orphaned_blobs.resize(EVE, FileId("file-9"), bytes=0)
+    with pytest.raises(StateUnavailable):
+        await store.events.append(EVE, RESPONSE, [event_of(1)])
+    with pytest.raises(InvalidRequest):
+        await store.conversations.lock(ANN, ConversationId("conv_1"), ResponseId("resp_8"))
+
+    assert len(await store.events.read(ANN, RESPONSE, after=-1, limit=9)) == 1
+    assert (await store.files.usage(ANN)).bytes == file_of(ANN).bytes + 5
 
 
 @pytest.mark.parametrize("tenant", ["ACME", "acme ", " acme", "acm_", "acm%", "%", "acme\x00"])

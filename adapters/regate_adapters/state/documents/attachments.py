@@ -62,7 +62,7 @@ class AttachmentState:
         """
         now = self._database.now()
         columns = [attachment_columns(row) for row in rows]
-        async with self._database.writing(str(rows[0].stamp["tenant"])) as connection:
+        async with self._database.writing(str(columns[0]["tenant"])) as connection:
             await _require_parents(connection, rows, now=now)
             if batch is not None:
                 await connection.execute(insert(file_batches).values(_batch_columns(batch)))

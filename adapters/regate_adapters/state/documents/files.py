@@ -82,7 +82,7 @@ class FileState:
         """Store a new file row, whose bytes are orphaned no more; raises `InvalidRequest` for a
         filename that no database can hold.
         """
-        async with self._database.writing(str(row.stamp["tenant"])) as connection:
+        async with self._database.writing(str(file_columns(row)["tenant"])) as connection:
             await insert_file(self._database, connection, row)
 
     async def get(self, principal: Principal, file: FileId) -> FileRow | None:

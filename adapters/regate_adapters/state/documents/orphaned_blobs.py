@@ -8,7 +8,7 @@ from sqlalchemy import delete, insert, select, tuple_, update
 
 from regate_adapters.state.database import Database
 from regate_adapters.state.tables import orphaned_blobs
-from regate_adapters.state.visibility import named
+from regate_adapters.state.visibility import named, within
 from regate_orchestrator.principal import Principal
 from regate_orchestrator.rows import DueBlob
 from regate_orchestrator.values import FileId
@@ -37,10 +37,9 @@ class OrphanedBlobState:
 
     async def resize(self, principal: Principal, file: FileId, *, bytes: int) -> None:  # noqa: A002
         """Write down how many bytes of an upload were stored."""
+        own = (named(orphaned_blobs.c.file_id, file), within(orphaned_blobs.c.tenant, principal.tenant))
         async with self._database.writing(principal.tenant) as connection:
-            await connection.execute(
-                update(orphaned_blobs).where(named(orphaned_blobs.c.file_id, file)).values(bytes=bytes)
-            )
+            await connection.execute(update(orphaned_blobs).where(*own).values(bytes=bytes))
 
     async def forget(self, file: FileId) -> None:
         """Forget bytes that have no file, since they are gone."""

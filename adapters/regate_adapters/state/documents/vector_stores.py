@@ -50,7 +50,7 @@ class VectorStoreState:
             "tenant": columns["tenant"],
             **_active(row.last_active_at, row.expires_after_days),
         }
-        async with self._database.writing(str(row.stamp["tenant"])) as connection:
+        async with self._database.writing(str(columns["tenant"])) as connection:
             ordinal = await next_ordinal(self._database, connection, vector_stores)
             await connection.execute(insert(vector_stores).values(**columns, ordinal=ordinal))
             await connection.execute(insert(store_activity).values(active))

@@ -62,7 +62,7 @@ class PromptState:
         database can hold.
         """
         columns = prompt_columns(row)
-        async with self._database.writing(str(row.stamp["tenant"])) as connection:
+        async with self._database.writing(str(columns["tenant"])) as connection:
             ordinal = await next_ordinal(self._database, connection, prompts)
             await connection.execute(insert(prompts).values(**columns, ordinal=ordinal))
             await connection.execute(insert(prompt_versions).values(prompt_version_columns(first)))
