@@ -53,6 +53,7 @@ _BASES: Final[dict[str, tuple[tuple[str, dict[str, Any]], ...]]] = {
             "authn.principal",
             {
                 "method": "jwt",
+                "provider": {"name": "idp", "kind": "jwt"},
                 "claims": {"sub": "", "tenant": "acme", "teams": ["hr"], "scope": "a b", "clearance": 1},
             },
         ),

@@ -24,6 +24,7 @@ MOST_EXISTING: Final = {
     "a route": 2,
     "a metric": 2,
     "a guard": 3,
+    "a provider of identities": 5,
     "a quota backend": 4,
 }
 """Files that are there already and that a recipe has one change, beside acceptance suites and ports."""

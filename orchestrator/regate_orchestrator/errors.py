@@ -13,6 +13,7 @@ between translates.
     │   ├── TooLarge                413
     │   └── LimitExceeded           429
     ├── Unavailable                 the operator can mend a dependency; nothing was done
+    │   ├── IdentityUnavailable     a provider could not say whether a credential holds
     │   ├── PolicyUnavailable       OPA gave no usable answer
     │   ├── StateUnavailable        the state store failed
     │   ├── VectorStoreUnavailable  the vector store failed
@@ -94,6 +95,16 @@ class Unauthenticated(CallerError):
 
     code = "invalid_api_key"
 
+    @classmethod
+    def refused(cls) -> Unauthenticated:
+        """Return the one wording for every credential that does not hold, whoever was asked and whichever
+        check failed.
+        """
+        return cls(
+            "The credential is not valid here: it is malformed, expired, not yet valid, revoked, or not "
+            "issued for this gateway."
+        )
+
 
 class NotPermitted(CallerError):
     """The caller may see the thing but not do this with it."""
@@ -161,6 +172,13 @@ class PolicyUnavailable(Unavailable):
 
     code = "policy_unavailable"
     default_message = "The policy engine gave no decision, so the request was refused. Try again later."
+
+
+class IdentityUnavailable(Unavailable):
+    """Whoever must say whether a credential holds gave no usable answer."""
+
+    code = "identity_unavailable"
+    default_message = "The identity provider gave no answer, so the request was refused. Try again later."
 
 
 class StateUnavailable(Unavailable):

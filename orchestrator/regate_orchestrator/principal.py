@@ -75,6 +75,22 @@ class Credential:
 
 
 @dataclass(frozen=True, slots=True)
+class Authentication:
+    """How a caller was authenticated: by which provider, of which kind, with which credential. `credential`
+    is the credential's id (`jti`), never a secret; None where it has none.
+    """
+
+    provider: str
+    kind: str
+    credential: str | None = None
+
+    def as_record(self) -> JsonObject:
+        """Return it as audit records hold it."""
+        told = {"provider": self.provider, "kind": self.kind}
+        return told if self.credential is None else {**told, "credential": self.credential}
+
+
+@dataclass(frozen=True, slots=True)
 class Context:
     """On whose behalf, and as part of which request, something is decided. Passed as an argument,
     never ambient.
@@ -87,6 +103,8 @@ class Context:
     """None for whoever came without a token."""
     identified: int | None = None
     """The time for which the policy said who this is, where that is remembered from an earlier request."""
+    authentication: Authentication | None = field(default=None, compare=False)
+    """None for work that goes on without its request."""
 
 
 def read_credential(token: str, claims: Mapping[str, Json]) -> Credential | None:

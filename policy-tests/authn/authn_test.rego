@@ -4,7 +4,7 @@ import data.regate.authn
 
 verified(claims) := {
 	"v": 1, "now": 1000, "request_id": "req_1", "action": "authn.principal",
-	"method": "jwt", "claims": claims,
+	"method": "jwt", "provider": {"name": "idp", "kind": "jwt"}, "claims": claims,
 }
 
 named := {"sub": "ann", "tenant": "acme"}

@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 
 from regate_adapters.identity.jwt import mint_development_token
-from regate_gateway.auth.authentication import check_authentication, open_verifier, shared_secret, token_rules
+from regate_gateway.auth.authentication import shared_secret, token_rules
+from regate_gateway.auth.opening import check_provider, open_providers
 from regate_gateway.config.loading import load_settings
 from regate_gateway.config.secret import Secret
 from regate_gateway.config.settings import Settings
@@ -40,11 +41,23 @@ def token_for(settings: Settings, secret: Secret) -> str:
     )
 
 
+def check(settings: Settings) -> None:
+    for entry in settings.auth.entries:
+        check_provider(entry, place=settings.auth.place_of(entry))
+
+
+async def verified_by(settings: Settings, token: str) -> tuple[str, object]:
+    """Who verified the token, and the issuer that it names."""
+    async with open_providers(settings) as providers:
+        provider = providers.of_token(token)
+        assert provider is not None
+        return provider.name, (await provider.verifier.verify(token))["iss"]
+
+
 async def test_development_token_is_accepted_by_the_same_settings() -> None:
     settings = load_settings()
     token = token_for(settings, shared_secret(settings))
-    async with open_verifier(settings) as verifier:
-        assert (await verifier.verify(token))["iss"] == "regate-dev"
+    assert await verified_by(settings, token) == ("development", "regate-dev")
 
 
 async def test_development_token_of_another_data_dir_is_refused() -> None:
@@ -53,9 +66,8 @@ async def test_development_token_of_another_data_dir_is_refused() -> None:
         load_settings(overrides={"data_dir": "theirs"}),
     )
     token = token_for(theirs, shared_secret(theirs))
-    async with open_verifier(ours) as verifier:
-        with pytest.raises(Unauthenticated):
-            await verifier.verify(token)
+    with pytest.raises(Unauthenticated):
+        await verified_by(ours, token)
 
 
 def test_development_secret_is_private_and_kept() -> None:
@@ -100,7 +112,7 @@ def test_development_secret_that_was_emptied_does_not_start() -> None:
 
 def test_checking_makes_no_secret() -> None:
     settings = load_settings()
-    check_authentication(settings)
+    check(settings)
     assert not settings.data_dir.exists()
 
 
@@ -108,8 +120,7 @@ async def test_secret_from_the_environment_is_used(monkeypatch: pytest.MonkeyPat
     monkeypatch.setenv("TOKEN_SECRET", "s" * 32)
     settings = with_jwt(secret_env="TOKEN_SECRET")
     token = token_for(settings, Secret("s" * 32))
-    async with open_verifier(settings) as verifier:
-        assert (await verifier.verify(token))["iss"] == "i"
+    assert await verified_by(settings, token) == ("jwt", "i")
 
 
 def test_secret_from_a_file_is_used_without_its_line_end(tmp_path: Path) -> None:
@@ -124,7 +135,7 @@ def test_absent_or_short_secret_does_not_start(monkeypatch: pytest.MonkeyPatch, 
     if value is not None:
         monkeypatch.setenv("TOKEN_SECRET", value)
     with pytest.raises(ConfigurationError, match=r"auth\.jwt\.secret_env"):
-        check_authentication(with_jwt(secret_env="TOKEN_SECRET"))
+        check(with_jwt(secret_env="TOKEN_SECRET"))
 
 
 def test_secret_file_that_everybody_can_read_does_not_start(tmp_path: Path) -> None:
@@ -132,7 +143,7 @@ def test_secret_file_that_everybody_can_read_does_not_start(tmp_path: Path) -> N
     path.write_text("s" * 32, encoding="ascii")
     path.chmod(0o644)
     with pytest.raises(ConfigurationError, match="open to every user"):
-        check_authentication(with_jwt(secret_file=str(path)))
+        check(with_jwt(secret_file=str(path)))
 
 
 @pytest.mark.parametrize(
@@ -142,7 +153,7 @@ def test_secret_file_that_everybody_can_read_does_not_start(tmp_path: Path) -> N
 )
 def test_unusable_jwks_does_not_start(source: dict[str, str]) -> None:
     with pytest.raises(ConfigurationError):
-        check_authentication(with_jwt("RS256", **source))
+        check(with_jwt("RS256", **source))
 
 
 def test_tokens_of_a_provider_cannot_be_minted_here() -> None:

@@ -21,6 +21,7 @@ from regate_orchestrator.upstream_capabilities import UpstreamCapabilities
 TRAITS = [trait.name for trait in fields(UpstreamCapabilities)]
 ROOT = Path(__file__).parents[2]
 JWT = "auth: {jwt: {issuer: i, audience: a, algorithms: [RS256], jwks_url: 'https://idp.example/jwks'}}\n"
+HS = "{name: one, kind: jwt, issuer: i, audience: a, algorithms: [HS256], secret_env: S}"
 
 
 @pytest.fixture(autouse=True)
@@ -153,7 +154,10 @@ REFUSED: dict[str, tuple[str, str]] = {
     "wrong type": ("listen: {port: http}", "listen.port: Input should be a valid integer"),
     "out of range": ("listen: {port: 70000}", "listen.port: Input should be less than or equal to 65535"),
     "missing": ("upstreams: [{name: a}]", "upstreams.0.base_url: must be set"),
-    "open to the network without authentication": ("listen: {host: 0.0.0.0}", "auth.jwt must be set"),
+    "open to the network without authentication": (
+        "listen: {host: 0.0.0.0}",
+        "auth.jwt or auth.providers must be set",
+    ),
     "every origin": ("listen: {cors_origins: ['*']}", "'*' is not an origin"),
     "origin with a path": ("listen: {cors_origins: ['https://a.example/']}", "is not an origin"),
     "origin with a user": ("listen: {cors_origins: ['https://u@a.example']}", "is not an origin"),
@@ -182,6 +186,18 @@ REFUSED: dict[str, tuple[str, str]] = {
     ),
     "no key source": (JWT.replace(", jwks_url: 'https://idp.example/jwks'", ""), "auth.jwt: exactly one of"),
     "two key sources": (JWT.replace("jwks_url", "jwks_file: f, jwks_url"), "auth.jwt: exactly one of"),
+    "a provider beside the short form": (
+        JWT.replace("auth: {", f"auth: {{providers: [{HS}], "),
+        "auth: jwt is short for one provider",
+    ),
+    "providers of one name": (
+        f"auth: {{providers: [{HS}, {HS}]}}",
+        "auth: providers: two have the same name",
+    ),
+    "providers of one issuer": (
+        f"auth: {{providers: [{HS}, {HS.replace('name: one', 'name: two')}]}}",
+        "auth: providers: two have the same issuer",
+    ),
     "upstream of another scheme": (
         "upstreams: [{name: a, base_url: 'file:///etc'}]",
         "upstreams.0.base_url: must be an http or https address",
@@ -415,7 +431,7 @@ def test_table_of_kinds_is_in_the_documentation() -> None:
 
 
 def test_table_of_refusals_is_not_empty() -> None:
-    assert len(REFUSED) == 73
+    assert len(REFUSED) == 76
 
 
 def test_refusal_does_not_repeat_the_value() -> None:

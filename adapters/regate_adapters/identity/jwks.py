@@ -1,5 +1,5 @@
 """Where verification keys come from: a JWKS file, read again when it changes, or a JWKS URL, fetched with
-restraint.
+restraint; the URL is named, or found by discovery.
 
 Both obey one rule: a failed read never evicts good keys. Not what a key is (`keys.py`), not the verification
 (`jwt.py`).
@@ -20,6 +20,7 @@ from typing import Final, Self
 from urllib.parse import urlsplit
 
 import aiohttp
+import orjson
 
 from regate_adapters.identity.keys import KeySet, VerificationKey, check_algorithms, is_hmac, read_jwks
 from regate_orchestrator.errors import ConfigurationError
@@ -29,6 +30,7 @@ _log = logging.getLogger("regate.identity")
 
 _MAX_BYTES: Final = 1024 * 1024
 _MAX_UNKNOWN: Final = 1_000
+_WELL_KNOWN: Final = "/.well-known/openid-configuration"
 
 
 class JwksFile:
@@ -44,7 +46,7 @@ class JwksFile:
             self._seen = self._mark()
             self._keys = self._read()
         except (OSError, ValueError) as error:
-            raise ConfigurationError(f"auth.jwt.jwks_file: {path} cannot be used: {error}") from error
+            raise ConfigurationError(f"jwks_file: {path} cannot be used: {error}") from error
 
     async def key(self, kid: str | None, *, algorithm: str) -> VerificationKey | None:
         """Return the one matching key of the file as it is now."""
@@ -224,7 +226,7 @@ class JwksUrl:
         tried_at = self._tried_at
         try:
             async with asyncio.timeout(self._times.deadline_s):
-                self._keys = read_jwks(await self._fetch(), algorithms=self._algorithms)
+                self._keys = read_jwks(await self._document(), algorithms=self._algorithms)
             self._fetched_at = tried_at
             self.problem = None
         except (aiohttp.ClientError, TimeoutError, OSError, ValueError) as error:
@@ -236,10 +238,14 @@ class JwksUrl:
         finally:
             self._refreshing = None
 
-    async def _fetch(self) -> bytes:
+    async def _document(self) -> bytes:
+        """Return the JWKS as it is now. Raises `ValueError`, and what aiohttp raises."""
+        return await self._fetch(self._url)
+
+    async def _fetch(self, url: str) -> bytes:
         if self._session is None:
             raise ValueError("closed")
-        async with self._session.get(self._url, allow_redirects=False) as answer:
+        async with self._session.get(url, allow_redirects=False) as answer:
             if answer.status != 200 or "Content-Encoding" in answer.headers:
                 raise ValueError("the answer is not a plain 200")
             document = bytearray()
@@ -250,19 +256,63 @@ class JwksUrl:
             return bytes(document)
 
 
-def check_jwks_url(url: str) -> None:
+class DiscoveredJwks(JwksUrl):
+    """Keys of an issuer that publishes where they are (OpenID Connect Discovery 1.0, section 4). The issuer
+    is asked with each fetch of its keys, so that it may move them; nothing else in its document is read.
+
+    Raises `ConfigurationError` unless the issuer is a URL, by the rules of a JWKS URL and without a query.
+    """
+
+    def __init__(
+        self,
+        issuer: str,
+        *,
+        algorithms: Sequence[str],
+        times: JwksTimes | None = None,
+        clock: Clock = time.monotonic,
+    ) -> None:
+        check_jwks_url(issuer, setting="issuer")
+        if "?" in issuer:
+            raise ConfigurationError("issuer must have no query: its configuration is found below it")
+        super().__init__(issuer.rstrip("/") + _WELL_KNOWN, algorithms=algorithms, times=times, clock=clock)
+        self._issuer = issuer
+
+    async def _document(self) -> bytes:
+        found = read_configuration(await self._fetch(self._url), issuer=self._issuer)
+        return await self._fetch(found)
+
+
+def read_configuration(document: bytes, *, issuer: str) -> str:
+    """Return the JWKS URL in an issuer's configuration. Raises `ValueError` for the configuration of another
+    issuer: the two must be exactly equal (OpenID Connect Discovery 1.0, section 4.3).
+    """
+    try:
+        parsed = orjson.loads(document)
+    except orjson.JSONDecodeError as error:
+        raise ValueError("the issuer's configuration is not JSON") from error
+    if not isinstance(parsed, dict) or parsed.get("issuer") != issuer:
+        raise ValueError("the configuration is of another issuer")
+    url = parsed.get("jwks_uri")
+    if not isinstance(url, str):
+        raise ValueError("the issuer's configuration names no keys")  # noqa: TRY004 - a document, not a type
+    try:
+        check_jwks_url(url, setting="the issuer's jwks_uri")
+    except ConfigurationError as error:
+        raise ValueError(error.message) from error
+    return url
+
+
+def check_jwks_url(url: str, *, setting: str = "jwks_url") -> None:
     """Raise `ConfigurationError` unless the URL is https, or http on loopback, and carries no user,
     password or fragment.
     """
     parts = urlsplit(url)
     if parts.hostname is None or "@" in parts.netloc or parts.fragment:
         raise ConfigurationError(
-            "auth.jwt.jwks_url must be a plain URL with a host, without user name, password or fragment"
+            f"{setting} must be a plain URL with a host, without user name, password or fragment"
         )
     if parts.scheme != "https" and not (parts.scheme == "http" and _is_loopback(parts.hostname)):
-        raise ConfigurationError(
-            "auth.jwt.jwks_url must be https (http is accepted on a loopback address only)"
-        )
+        raise ConfigurationError(f"{setting} must be https (http is accepted on a loopback address only)")
 
 
 def _is_loopback(host: str) -> bool:
@@ -276,5 +326,5 @@ def _require_public_keys(algorithms: Sequence[str]) -> None:
     check_algorithms(algorithms)
     if is_hmac(algorithms):
         raise ConfigurationError(
-            "auth.jwt.algorithms: a JWKS verifies RS, PS, ES or EdDSA only; an HS secret is never published"
+            "algorithms: a JWKS verifies RS, PS, ES or EdDSA only; an HS secret is never published"
         )

@@ -45,12 +45,6 @@ _REFUSED_HEADERS: Final = frozenset(
 and nested tokens.
 """
 
-_REFUSAL: Final = (
-    "The bearer token is not valid here: it is malformed, expired, not yet valid, or not issued for this "
-    "gateway."
-)
-"""One wording for every failed check: the log, not the caller, learns which."""
-
 
 @dataclass(frozen=True, slots=True)
 class TokenRules:
@@ -67,13 +61,10 @@ class TokenRules:
     def __post_init__(self) -> None:
         if not self.issuer or not self.audience:
             raise ConfigurationError(
-                "auth.jwt.issuer and auth.jwt.audience must both be set: without them any token of the "
-                "issuer is accepted"
+                "issuer and audience must both be set: without them any token of the issuer is accepted"
             )
         if not 0 <= self.leeway_s <= 300 or not 0 <= self.cache_s <= 300:
-            raise ConfigurationError(
-                "auth.jwt.leeway_s and auth.jwt.cache_s must be between 0 and 300 seconds"
-            )
+            raise ConfigurationError("leeway_s and cache_s must be between 0 and 300 seconds")
         check_algorithms(self.algorithms)
 
 
@@ -108,7 +99,7 @@ class JwtVerifier:
             claims = await self._verified(token)
         except _Refused as refused:
             _log.info("token refused: %s", refused)
-            raise Unauthenticated(_REFUSAL) from None
+            raise Unauthenticated.refused() from None
         self._remember(digest, claims)
         return claims
 

@@ -72,17 +72,11 @@ class SharedSecret:
 
     def __init__(self, secret: bytes, *, algorithms: Sequence[str]) -> None:
         if len(secret) < _MIN_SECRET_BYTES:
-            raise ConfigurationError(
-                f"auth.jwt: the shared secret must have at least {_MIN_SECRET_BYTES} bytes"
-            )
+            raise ConfigurationError(f"the shared secret must have at least {_MIN_SECRET_BYTES} bytes")
         if not is_hmac(algorithms):
-            raise ConfigurationError(
-                "auth.jwt.algorithms: a shared secret verifies HS256, HS384 or HS512 only"
-            )
+            raise ConfigurationError("algorithms: a shared secret verifies HS256, HS384 or HS512 only")
         if len(secret) < max(int(algorithm[2:]) // 8 for algorithm in algorithms):
-            raise ConfigurationError(
-                "auth.jwt: the shared secret is shorter than the hash of a configured algorithm"
-            )
+            raise ConfigurationError("the shared secret is shorter than the hash of a configured algorithm")
         self._key = VerificationKey(None, tuple(algorithms), secret)
 
     async def key(self, kid: str | None, *, algorithm: str) -> VerificationKey | None:
@@ -103,12 +97,10 @@ def check_algorithms(algorithms: Sequence[str]) -> None:
     unknown = [name for name in algorithms if name not in _HMAC and name not in _KEY_SHAPE]
     if unknown or not algorithms:
         raise ConfigurationError(
-            f"auth.jwt.algorithms: {unknown or 'empty'}; choose from {', '.join([*_HMAC, *_KEY_SHAPE])}"
+            f"algorithms: {unknown or 'empty'}; choose from {', '.join([*_HMAC, *_KEY_SHAPE])}"
         )
     if any(name in _HMAC for name in algorithms) and not is_hmac(algorithms):
-        raise ConfigurationError(
-            "auth.jwt.algorithms: HS algorithms must not be mixed with RS, PS, ES or EdDSA"
-        )
+        raise ConfigurationError("algorithms: HS algorithms must not be mixed with RS, PS, ES or EdDSA")
 
 
 def is_hmac(algorithms: Sequence[str]) -> bool:

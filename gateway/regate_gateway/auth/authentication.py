@@ -1,20 +1,21 @@
-"""From settings to a token verifier: which keys, which rules, and the secret that development mode makes for
-itself.
+"""From settings to what verifies JWTs: which keys, which rules, and the secret that development mode makes
+for itself.
 
-Not the verification (`regate_adapters.identity`), and not the reading of a request's header
-(`middleware.bearer_token`).
+Not the verification (`regate_adapters.identity`), not the other kinds of providers (`opening.py`), and not
+the reading of a request's header (`middleware.bearer_token`).
 """
 
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from typing import Final
 
-from regate_adapters.identity.jwks import JwksFile, JwksUrl
+from regate_adapters.identity.jwks import DiscoveredJwks, JwksFile, JwksUrl
 from regate_adapters.identity.jwt import JwtVerifier, TokenRules
-from regate_adapters.identity.keys import SharedSecret
+from regate_adapters.identity.keys import KeySource, SharedSecret
+from regate_gateway.config.auth_settings import Jwt, JwtProvider
 from regate_gateway.config.secret import (
     MIN_SECRET_BYTES,
     Secret,
@@ -23,82 +24,106 @@ from regate_gateway.config.secret import (
     secret_from_file,
 )
 from regate_gateway.config.settings import Settings
-from regate_orchestrator.errors import ConfigurationError
+from regate_orchestrator.errors import ConfigurationError, naming
 from regate_orchestrator.values import Clock, wall_clock
 
 DEVELOPMENT_ISSUER: Final = "regate-dev"
 DEVELOPMENT_AUDIENCE: Final = "regate"
 _DEVELOPMENT_LEEWAY_SECONDS: Final = 5.0
+_DEVELOPMENT_RULES: Final = TokenRules(
+    DEVELOPMENT_ISSUER, DEVELOPMENT_AUDIENCE, ("HS256",), leeway_s=_DEVELOPMENT_LEEWAY_SECONDS
+)
 
 
 @asynccontextmanager
-async def open_verifier(settings: Settings, *, clock: Clock = wall_clock) -> AsyncIterator[JwtVerifier]:
-    """Enter a verifier for the configured issuer, or for development tokens. Raises
-    `ConfigurationError`; an unreachable JWKS URL does not.
+async def open_jwt_verifier(jwt: Jwt, *, place: str, clock: Clock = wall_clock) -> AsyncIterator[JwtVerifier]:
+    """Enter a verifier of the issuer's tokens. `place` is the setting that holds it. Raises
+    `ConfigurationError`; an address of keys that does not answer does not.
     """
-    rules, jwt = token_rules(settings), settings.auth.jwt
-    if jwt is not None and jwt.jwks_url is not None:
-        async with JwksUrl(jwt.jwks_url, algorithms=rules.algorithms) as keys:
-            yield JwtVerifier(rules, keys=keys, clock=clock)
-    elif jwt is not None and jwt.jwks_file is not None:
-        yield JwtVerifier(rules, keys=JwksFile(jwt.jwks_file, algorithms=rules.algorithms), clock=clock)
-    else:
-        secret = shared_secret(settings).reveal().encode()
-        yield JwtVerifier(rules, keys=SharedSecret(secret, algorithms=rules.algorithms), clock=clock)
+    async with AsyncExitStack() as stack:
+        keys = key_source(jwt, place=place)
+        if isinstance(keys, JwksUrl):
+            await stack.enter_async_context(keys)
+        yield JwtVerifier(rules_of(jwt), keys=keys, clock=clock)
+
+
+def key_source(jwt: Jwt, *, place: str) -> KeySource:
+    """Return where the issuer's keys come from. Raises `ConfigurationError` when it cannot be used. Asks no
+    network.
+    """
+    with naming(place):
+        algorithms = rules_of(jwt).algorithms
+        if jwt.discovery:
+            return DiscoveredJwks(jwt.issuer, algorithms=algorithms)
+        if jwt.jwks_url is not None:
+            return JwksUrl(jwt.jwks_url, algorithms=algorithms)
+        if jwt.jwks_file is not None:
+            return JwksFile(jwt.jwks_file, algorithms=algorithms)
+    secret = _configured_secret(jwt, place=place).reveal().encode()
+    with naming(place):
+        return SharedSecret(secret, algorithms=algorithms)
+
+
+def development_verifier(settings: Settings, *, clock: Clock = wall_clock) -> JwtVerifier:
+    """Return what verifies development tokens. Raises `ConfigurationError` when its secret cannot be kept."""
+    secret = shared_secret(settings).reveal().encode()
+    keys = SharedSecret(secret, algorithms=_DEVELOPMENT_RULES.algorithms)
+    return JwtVerifier(_DEVELOPMENT_RULES, keys=keys, clock=clock)
+
+
+def rules_of(jwt: Jwt) -> TokenRules:
+    """Return what every token of this issuer must satisfy."""
+    return TokenRules(jwt.issuer, jwt.audience, jwt.algorithms, leeway_s=jwt.leeway_s, cache_s=jwt.cache_s)
 
 
 def token_rules(settings: Settings) -> TokenRules:
-    """Return what every token must satisfy under these settings."""
-    jwt = settings.auth.jwt
-    if jwt is None:
-        return TokenRules(
-            DEVELOPMENT_ISSUER, DEVELOPMENT_AUDIENCE, ("HS256",), leeway_s=_DEVELOPMENT_LEEWAY_SECONDS
-        )
-    return TokenRules(jwt.issuer, jwt.audience, jwt.algorithms, leeway_s=jwt.leeway_s, cache_s=jwt.cache_s)
+    """Return what the tokens must satisfy that this gateway can mint. Raises `ConfigurationError` where it
+    can mint none, or for several issuers.
+    """
+    return _DEVELOPMENT_RULES if settings.is_development else rules_of(_minted(settings))
 
 
 def development_secret(settings: Settings) -> Path | None:
     """Return the file of development mode's own secret, or None where one is configured."""
-    return settings.data_dir / "development.secret" if settings.auth.jwt is None else None
+    return settings.data_dir / "development.secret" if settings.is_development else None
 
 
 def shared_secret(settings: Settings) -> Secret:
     """Return the HS secret: the configured one, or development mode's own, made at first use. Raises
     `ConfigurationError`.
     """
-    own, jwt = development_secret(settings), settings.auth.jwt
+    own = development_secret(settings)
     if own is not None:
         return own_secret(own, setting="data_dir")
-    assert jwt is not None  # noqa: S101 — INVARIANT: without it the secret is our own
+    entry = _minted(settings)
+    return _configured_secret(entry, place=settings.auth.place_of(entry))
+
+
+def _minted(settings: Settings) -> JwtProvider:
+    """Return the one issuer whose secret is shared with the gateway."""
+    entries = [one for one in settings.auth.entries if isinstance(one, JwtProvider)]
+    shared = [one for one in entries if one.secret_env is not None or one.secret_file is not None]
+    if len(shared) == 1:
+        return shared[0]
+    if shared:
+        names = ", ".join(one.name for one in shared)
+        raise ConfigurationError(f"auth.providers: several issuers share a secret with the gateway ({names})")
+    place = settings.auth.place_of(entries[0]) if entries else "auth.providers"
+    raise ConfigurationError(
+        f"{place}: tokens of this issuer are signed with its private key, which the gateway does not have"
+        if entries
+        else f"{place}: there is no issuer of JWTs among them"
+    )
+
+
+def _configured_secret(jwt: Jwt, *, place: str) -> Secret:
     if jwt.secret_env is not None:
-        secret, setting = (
-            secret_from_environment(jwt.secret_env, setting="auth.jwt.secret_env"),
-            "auth.jwt.secret_env",
-        )
-    elif jwt.secret_file is not None:
-        secret, setting = (
-            secret_from_file(jwt.secret_file, setting="auth.jwt.secret_file"),
-            "auth.jwt.secret_file",
-        )
+        setting = f"{place}.secret_env"
+        secret = secret_from_environment(jwt.secret_env, setting=setting)
     else:
-        raise ConfigurationError(
-            "auth.jwt: tokens of this issuer are signed with its private key, which the gateway does not have"
-        )
+        assert jwt.secret_file is not None  # noqa: S101 — INVARIANT: settings demand one source of keys
+        setting = f"{place}.secret_file"
+        secret = secret_from_file(jwt.secret_file, setting=setting)
     if len(secret.reveal().encode()) < MIN_SECRET_BYTES:
         raise ConfigurationError(f"{setting}: the secret has fewer than {MIN_SECRET_BYTES} bytes")
     return secret
-
-
-def check_authentication(settings: Settings) -> None:
-    """Raise `ConfigurationError` when the keys that the settings name cannot be used. Makes nothing
-    and asks no network.
-    """
-    rules, jwt = token_rules(settings), settings.auth.jwt
-    if jwt is None:
-        return
-    if jwt.jwks_url is not None:
-        JwksUrl(jwt.jwks_url, algorithms=rules.algorithms)
-    elif jwt.jwks_file is not None:
-        JwksFile(jwt.jwks_file, algorithms=rules.algorithms)
-    else:
-        SharedSecret(shared_secret(settings).reveal().encode(), algorithms=rules.algorithms)

@@ -5,47 +5,63 @@ decided.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Final, Protocol
+from typing import Final
 
 from starlette.types import Scope
 
+from regate_gateway.auth.providers import ANONYMOUS, Provider, Providers
 from regate_gateway.http.middleware import bearer_token, has_authorization, request_id
 from regate_orchestrator.authz.decisions import Context
 from regate_orchestrator.authz.enforcer import Enforcer
-from regate_orchestrator.principal import read_credential
+from regate_orchestrator.errors import Unauthenticated
+from regate_orchestrator.principal import Authentication, is_name, read_credential
 from regate_orchestrator.values import Json, JsonObject
 
-_ANONYMOUS: Final[JsonObject] = {"sub": "anonymous", "tenant": "anonymous"}
-
-
-class Verifier(Protocol):
-    """Checks a token's signature and times."""
-
-    async def verify(self, token: str) -> Mapping[str, Json]:
-        """Return the token's claims; raises `Unauthenticated`."""
-        ...
+_ANONYMOUS_CLAIMS: Final[JsonObject] = {"sub": "anonymous", "tenant": "anonymous"}
 
 
 class Authenticator:
-    """Verifies tokens and has `regate.authn` say whom their claims name. `anonymous` is for one person
-    on a loopback address.
+    """Has tokens verified by the provider that each names, and has `regate.authn` say whom the claims name.
+    `anonymous` is for one person on a loopback address.
     """
 
-    def __init__(self, verifier: Verifier, enforcer: Enforcer, *, anonymous: bool) -> None:
-        self._verifier = verifier
+    def __init__(self, providers: Providers, enforcer: Enforcer, *, anonymous: bool) -> None:
+        self._providers = providers
         self._enforcer = enforcer
         self._anonymous = anonymous
 
     async def context(self, scope: Scope) -> Context:
-        """Return on whose behalf the request is. Raises `Unauthenticated`, and `PolicyUnavailable`
-        when OPA cannot say.
+        """Return on whose behalf the request is. Raises `Unauthenticated`, and `Unavailable` when a provider
+        or OPA cannot say.
         """
-        identifier = request_id(scope)
+        identifier, credential = request_id(scope), None
+        claims: Mapping[str, Json]
         if self._anonymous and not has_authorization(scope):
-            claims, method, credential = dict(_ANONYMOUS), "anonymous", None
+            claims, authentication = dict(_ANONYMOUS_CLAIMS), Authentication(ANONYMOUS, ANONYMOUS)
         else:
             token = bearer_token(scope)
-            claims, method = dict(await self._verifier.verify(token)), "jwt"
+            provider = self._providers.of_token(token)
+            if provider is None:
+                raise Unauthenticated.refused()
+            claims = await provider.verifier.verify(token)
+            authentication = _by(provider, claims)
             credential = read_credential(token, claims)
-        principal, made_for = await self._enforcer.principal(claims, method=method, request_id=identifier)
-        return Context(principal, identifier, credential=credential, identified=made_for)
+        principal, made_for = await self._enforcer.principal(
+            dict(claims), authentication=authentication, request_id=identifier
+        )
+        return Context(
+            principal,
+            identifier,
+            credential=credential,
+            identified=made_for,
+            authentication=authentication,
+        )
+
+
+def _by(provider: Provider, claims: Mapping[str, Json]) -> Authentication:
+    identifier = claims.get("jti")
+    return Authentication(
+        provider.name,
+        provider.kind,
+        identifier if isinstance(identifier, str) and is_name(identifier) else None,
+    )

@@ -122,6 +122,9 @@ def _request(request: Request, verb: str) -> Iterator[str]:
     ]
     who = f"{request.subject}@{request.tenant}" + (f" ({'; '.join(groups)})" if groups else "")
     yield f"{verb:<9}{who}"
+    if by := request.authentication:
+        credential = f", credential {by['credential']}" if "credential" in by else ""
+        yield f"by       {by.get('provider')} ({by.get('kind')}){credential}"
     yield f"when     {request.steps[0].at}, {request.request_id}"
     yield f"policy   revision {', '.join(request.revisions) or 'unknown'}"
     yield ""

@@ -20,12 +20,13 @@ import orjson
 
 from regate_adapters.vector.kind import EngineSettings
 from regate_adapters.vector.registry import KINDS
-from regate_gateway.auth.authentication import token_rules
+from regate_gateway.auth.authentication import key_source
 from regate_gateway.composition.auditing import examine_export
 from regate_gateway.composition.checking import faults
 from regate_gateway.composition.opening import configured_engine, opa_binary, open_blobs, open_policy
 from regate_gateway.composition.outside.guards import open_provider
 from regate_gateway.composition.outside.upstreams import open_embedder, upstream_configs
+from regate_gateway.config.auth_settings import JwtProvider, Provider
 from regate_gateway.config.database import state_url
 from regate_gateway.config.guard_settings import GuardEntry
 from regate_gateway.config.settings import EmbeddingModel, Settings
@@ -96,8 +97,8 @@ async def _examined(name: str, examination: Examination) -> Diagnosis:
 def _examinations(settings: Settings) -> Iterator[tuple[str, Examination]]:
     for upstream in settings.upstreams:
         yield f"upstreams.{upstream.name}", partial(_upstream, settings, upstream)
-    if settings.auth.jwt is not None and settings.auth.jwt.jwks_url is not None:
-        yield "auth.jwt.jwks_url", lambda: _jwks(settings)
+    for entry in settings.auth.entries:
+        yield from _identity(settings.auth.place_of(entry), entry)
     yield "opa", lambda: _opa(settings)
     yield "state", lambda: _state(settings)
     for name, engine in settings.vector.stores.items():
@@ -127,16 +128,23 @@ async def _upstream(settings: Settings, upstream: Upstream) -> str:
     return said + (f"; not among them: {', '.join(unlisted)}" if unlisted else "")
 
 
-async def _jwks(settings: Settings) -> str:
+def _identity(place: str, entry: Provider) -> Iterator[tuple[str, Examination]]:
+    match entry:
+        case JwtProvider():
+            if entry.jwks_url is not None or entry.discovery:
+                setting = "discovery" if entry.discovery else "jwks_url"
+                yield f"{place}.{setting}", partial(_jwks, place, entry)
+
+
+async def _jwks(place: str, entry: JwtProvider) -> str:
     from regate_adapters.identity.jwks import JwksUrl
 
-    jwt = settings.auth.jwt
-    assert jwt is not None  # noqa: S101 — INVARIANT: asked only where it is configured
-    assert jwt.jwks_url is not None  # noqa: S101 — likewise
-    async with JwksUrl(jwt.jwks_url, algorithms=token_rules(settings).algorithms) as keys:
+    keys, where = key_source(entry, place=place), entry.jwks_url or entry.issuer
+    assert isinstance(keys, JwksUrl)  # noqa: S101 — INVARIANT: asked only where a URL is configured
+    async with keys:
         if not keys.ready:
-            raise ConfigurationError(f"{jwt.jwks_url} gave no usable keys: {keys.problem}")
-        return f"{jwt.jwks_url} gave {keys.count} usable keys"
+            raise ConfigurationError(f"{where} gave no usable keys: {keys.problem}")
+        return f"{where} gave {keys.count} usable keys"
 
 
 async def _opa(settings: Settings) -> str:

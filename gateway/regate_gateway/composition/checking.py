@@ -16,7 +16,7 @@ from typing import TypeAlias
 
 from regate_adapters.vector.kind import EmbeddedSettings, EngineSettings
 from regate_adapters.vector.registry import KINDS
-from regate_gateway.auth.authentication import check_authentication
+from regate_gateway.auth.opening import check_provider
 from regate_gateway.composition.auditing import check_export, signing_key
 from regate_gateway.composition.opening import (
     check_policy_place,
@@ -53,7 +53,8 @@ def faults(settings: Settings) -> list[str]:
 
 
 def _checks(settings: Settings) -> Iterator[Check]:
-    yield lambda: check_authentication(settings)
+    for entry in settings.auth.entries:
+        yield partial(check_provider, entry, place=settings.auth.place_of(entry))
     for setting, variable in _named_variables(settings):
         yield partial(secret_from_environment, variable, setting=setting)
     for setting, path in _directories(settings):

@@ -17,8 +17,8 @@ from regate_adapters.backend.chat import ChatBackend
 from regate_adapters.backend.upstreams import Upstreams
 from regate_adapters.quota.local import LocalQuotaCounter
 from regate_gateway.app import build_app
-from regate_gateway.auth.authentication import open_verifier
 from regate_gateway.auth.authenticator import Authenticator
+from regate_gateway.auth.opening import open_providers
 from regate_gateway.composition.decisions import Decisions, open_decisions
 from regate_gateway.composition.documents import Documents, make_documents
 from regate_gateway.composition.maintenance import USUAL_RHYTHM, Maintenance, Rhythm, make_maintenance
@@ -187,7 +187,7 @@ async def _services(stack: AsyncExitStack, parts: Parts) -> Services:
     """Return the services over the parts, which the metrics watch from now on."""
     settings, decisions, stores, documents = parts.settings, parts.decisions, parts.stores, parts.documents
     enforcer, maintenance, responses = decisions.enforcer, parts.maintenance, parts.responses
-    verifier = await stack.enter_async_context(open_verifier(settings))
+    providers = await stack.enter_async_context(open_providers(settings))
     listings = Listings(enforcer)
     metrics = parts.metrics
     read_decisions(metrics, decisions.engine, documents.retrieval, listings)
@@ -197,7 +197,7 @@ async def _services(stack: AsyncExitStack, parts: Parts) -> Services:
     read_upstreams(metrics, parts.upstreams.reach)
     return Services(
         settings=settings,
-        authenticator=Authenticator(verifier, enforcer, anonymous=settings.auth.anonymous),
+        authenticator=Authenticator(providers, enforcer, anonymous=settings.auth.anonymous),
         enforcer=enforcer,
         state=stores.state,
         blobs=stores.blobs,

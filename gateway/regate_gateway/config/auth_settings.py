@@ -1,13 +1,13 @@
-"""The `auth` section of the settings: whose tokens are accepted."""
+"""The `auth` section of the settings: whose credentials are accepted."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Literal, Self
+from typing import Annotated, Literal, Self, TypeAlias
 
 from pydantic import Field, model_validator
 
-from regate_adapters.settings_types import EnvironmentName, Section
+from regate_adapters.settings_types import EnvironmentName, Name, Section
 
 Algorithm = Literal[
     "HS256", "HS384", "HS512", "RS256", "RS384", "RS512",
@@ -16,12 +16,17 @@ Algorithm = Literal[
 
 
 class Jwt(Section):
-    """How bearer tokens are verified. Exactly one source of keys must be named."""
+    """How an issuer's tokens are verified. Exactly one source of keys must be named."""
 
     issuer: str = Field(min_length=1, description="The `iss` that every token must have.")
     audience: str = Field(min_length=1, description="The `aud` that every token must have.")
     algorithms: tuple[Algorithm, ...] = Field(
         min_length=1, description="Signature algorithms accepted. HS is never mixed with the others."
+    )
+    discovery: bool = Field(
+        default=False,
+        description="Find the issuer's JWKS by its `/.well-known/openid-configuration`; https, or http on "
+        "loopback.",
     )
     jwks_url: str | None = Field(
         default=None, description="Address of the issuer's JWKS; https, or http on loopback."
@@ -51,12 +56,12 @@ class Jwt(Section):
     def _one_key_source(self) -> Self:
         named = [
             name
-            for name in ("jwks_url", "jwks_file", "secret_env", "secret_file")
-            if getattr(self, name) is not None
+            for name in ("discovery", "jwks_url", "jwks_file", "secret_env", "secret_file")
+            if getattr(self, name)
         ]
         if len(named) != 1:
             raise ValueError(
-                "exactly one of jwks_url, jwks_file, secret_env, secret_file must be set (found "
+                "exactly one of discovery, jwks_url, jwks_file, secret_env, secret_file must be set (found "
                 f"{len(named)})"
             )
         symmetric = [name for name in self.algorithms if name.startswith("HS")]
@@ -71,15 +76,63 @@ class Jwt(Section):
         return self
 
 
+class _Named(Section):
+    """What every provider has."""
+
+    name: Name = Field(description="Name of the provider, unique; policies and audit records have it.")
+    kind: str
+
+
+class JwtProvider(Jwt, _Named):
+    """An issuer of JWTs."""
+
+    kind: Literal["jwt"] = Field(description="`jwt`: the tokens of one issuer.")
+
+
+Provider: TypeAlias = Annotated[JwtProvider, Field()]
+
+
 class Auth(Section):
-    """Who may call. Without `jwt` and without `anonymous` the gateway runs in development mode, with a
+    """Who may call. Without providers and without `anonymous` the gateway runs in development mode, with a
     secret of its own.
     """
 
     jwt: Jwt | None = Field(
-        default=None, description="Verification of bearer tokens. Absent: development mode, on loopback only."
+        default=None,
+        description="Short for `providers` with one entry, named `jwt`, of kind `jwt`. With neither: "
+        "development mode, on loopback only.",
+    )
+    providers: tuple[Provider, ...] = Field(
+        default=(),
+        description="Who vouches for callers; each entry has the keys below. What a token says of itself "
+        "finds the one that verifies it.",
     )
     anonymous: bool = Field(
         default=False,
         description="Accept requests without a token, as the anonymous principal; on loopback only.",
     )
+
+    @model_validator(mode="after")
+    def _told_apart(self) -> Self:
+        if self.jwt is not None and self.providers:
+            raise ValueError(
+                "jwt is short for one provider: set providers alone, with an entry of kind jwt among them"
+            )
+        names = [entry.name for entry in self.providers]
+        if len(set(names)) != len(names):
+            raise ValueError("providers: two have the same name")
+        issuers = [issuer for entry in self.providers if (issuer := getattr(entry, "issuer", None))]
+        if len(set(issuers)) != len(issuers):
+            raise ValueError("providers: two have the same issuer, so no token would say which verifies it")
+        return self
+
+    @property
+    def entries(self) -> tuple[Provider, ...]:
+        """Return the providers, with what `jwt` is short for; none in development mode."""
+        if self.jwt is None:
+            return self.providers
+        return (JwtProvider(name="jwt", kind="jwt", **self.jwt.model_dump()),)
+
+    def place_of(self, entry: Provider) -> str:
+        """Return the setting that holds the provider."""
+        return "auth.jwt" if self.jwt is not None else f"auth.providers.{entry.name}"

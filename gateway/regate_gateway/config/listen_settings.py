@@ -19,7 +19,8 @@ class Listen(Section):
     host: str = Field(
         default="127.0.0.1",
         min_length=1,
-        description="Address to bind. Only a loopback address is accepted without `auth.jwt`.",
+        description="Address to bind. Only a loopback address is accepted without `auth.jwt` or "
+        "`auth.providers`.",
     )
     port: int = Field(default=8080, ge=0, le=65_535, description="Port to bind; 0 chooses a free one.")
     max_connections: int = Field(

@@ -81,7 +81,7 @@ class SettingEntry:
 
 def reference() -> list[SettingEntry]:
     """Return every setting there is, in the order in which they are declared."""
-    return list(_entries(Settings, ""))
+    return list(_entries((Settings,), ""))
 
 
 def reference_table() -> str:
@@ -171,24 +171,34 @@ def _leaves(value: Any) -> Iterator[Any]:
 
 
 def _explain(detail: ErrorDetails) -> str:
-    path = ".".join(str(part) for part in detail["loc"])
+    path, beside = _place(detail["loc"])
     if detail["type"] == "extra_forbidden":
-        return (
-            f"{path}: there is no such "
-            f"setting{_suggestion(str(detail['loc'][-1]), _keys_beside(detail['loc']))}"
-        )
+        return f"{path}: there is no such setting{_suggestion(str(detail['loc'][-1]), beside)}"
     if detail["type"] == "missing":
         return f"{path}: must be set"
     message = detail["msg"].removeprefix("Value error, ")
     return f"{path}: {message}" if path else message
 
 
-def _keys_beside(location: tuple[int | str, ...]) -> list[str]:
-    model: type[BaseModel] | None = Settings
-    for part in location[:-1]:
-        if model is not None and isinstance(part, str) and part in model.model_fields:
-            model = _model_in(model.model_fields[part].annotation) or None
-    return [name for name, _ in _fields(model)] if model is not None else []
+def _place(location: tuple[int | str, ...]) -> tuple[str, list[str]]:
+    """Return the path as an operator writes it, and the settings that may stand beside its last part. Of a
+    group of several kinds pydantic names the kind as well, which is no key.
+    """
+    models: tuple[type[BaseModel], ...] = (Settings,)
+    path, beside = [], models
+    for part in location:
+        if len(models) > 1 and isinstance(part, str) and (chosen := _of_kind(models, part)):
+            models = chosen
+            continue
+        path.append(str(part))
+        beside = models
+        found = next((one.model_fields[part] for one in models if part in one.model_fields), None)
+        models = models if found is None else _models_in(found.annotation)
+    return ".".join(path), [name for name, _ in _fields(beside)]
+
+
+def _of_kind(models: tuple[type[BaseModel], ...], kind: str) -> tuple[type[BaseModel], ...]:
+    return tuple(one for one in models if kind in get_args(one.model_fields["kind"].annotation))
 
 
 def _suggestion(key: str, known: list[str]) -> str:
@@ -196,23 +206,45 @@ def _suggestion(key: str, known: list[str]) -> str:
     return "" if near is None else f"; did you mean {near!r}?"
 
 
-def _entries(model: type[BaseModel], prefix: str) -> Iterator[SettingEntry]:
-    for name, field in _fields(model):
-        inner = _model_in(field.annotation)
+def _entries(models: tuple[type[BaseModel], ...], prefix: str) -> Iterator[SettingEntry]:
+    for name, field in _fields(models):
+        inner = _models_in(field.annotation)
         suffix = _container(field.annotation)
-        if inner is None or suffix or field.description:
+        if not inner or suffix or field.description:
             yield SettingEntry(prefix + name, _values(field), _default(field), field.description or "")
-        if inner is not None:
+        if inner:
             yield from _entries(inner, f"{prefix}{name}{suffix}.")
-            if not inner.model_fields:
-                yield SettingEntry(prefix + name, "(no keys)", "–", " ".join((inner.__doc__ or "").split()))
+            if not inner[0].model_fields:
+                meaning = " ".join((inner[0].__doc__ or "").split())
+                yield SettingEntry(prefix + name, "(no keys)", "–", meaning)
 
 
-def _fields(model: type[BaseModel]) -> Iterator[tuple[str, FieldInfo]]:
-    """Yield the settings of a section: of a vector engine those of every kind, before those that all have."""
-    if model is not EngineSettings:
-        yield from model.model_fields.items()
+def _fields(models: tuple[type[BaseModel], ...]) -> Iterator[tuple[str, FieldInfo]]:
+    """Yield the settings of a section: of a vector engine those of every kind, before those that all have; of
+    several kinds those of each, told once where they mean the same.
+    """
+    if models == (EngineSettings,):
+        yield from _engine_fields()
         return
+    told = set()
+    for model in models:
+        for name, own in model.model_fields.items():
+            field = _kinds_of(models) if name == "kind" and len(models) > 1 else own
+            if (name, field.description) not in told:
+                told.add((name, field.description))
+                yield name, field
+
+
+def _kinds_of(models: tuple[type[BaseModel], ...]) -> FieldInfo:
+    fields = [model.model_fields["kind"] for model in models]
+    kinds = tuple(kind for field in fields for kind in get_args(field.annotation))
+    merged = FieldInfo.from_annotation(Literal[kinds])  # type: ignore[arg-type]  # the values it takes
+    meanings = [str(field.description).rstrip(".") for field in fields]
+    merged.description = f"What it verifies: {', '.join(meanings[:-1])}, or {meanings[-1]}."
+    return merged
+
+
+def _engine_fields() -> Iterator[tuple[str, FieldInfo]]:
     titles = [kind.title for kind in KINDS.values()]
     kinds = FieldInfo.from_annotation(Literal[tuple(KINDS)])  # type: ignore[arg-type]  # the values it takes
     kinds.default, kinds.description = DEFAULT.name, f"The engine: {', '.join(titles[:-1])}, or {titles[-1]}."
@@ -228,17 +260,17 @@ def _fields(model: type[BaseModel]) -> Iterator[tuple[str, FieldInfo]]:
     yield from ((name, field) for name, field in common.items() if name != "kind")
 
 
-def _model_in(annotation: Any) -> type[BaseModel] | None:
-    """Return the section inside an annotation such as `Jwt | None`, `tuple[Upstream, ...]` or
-    `dict[Name, Store]`.
+def _models_in(annotation: Any) -> tuple[type[BaseModel], ...]:
+    """Return the sections inside an annotation such as `Jwt | None`, `tuple[Upstream, ...]` or
+    `dict[Name, Store]`: one, or one for each kind.
     """
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
-        return annotation
-    return next((found for inner in get_args(annotation) if (found := _model_in(inner)) is not None), None)
+        return (annotation,)
+    return tuple(found for inner in get_args(annotation) for found in _models_in(inner))
 
 
 def _container(annotation: Any) -> str:
-    if _model_in(annotation) is None:
+    if not _models_in(annotation):
         return ""
     origin = get_origin(annotation)
     return "[]" if origin is tuple else ".<name>" if origin is dict else ""
@@ -251,8 +283,8 @@ def _values(field: FieldInfo) -> str:
     if get_origin(annotation) is Literal:
         return " \\| ".join(f"`{value}`" for value in get_args(annotation))
     if get_origin(annotation) is tuple:
-        return "list of groups" if _model_in(annotation) else "list"
-    if _model_in(annotation) is not None:
+        return "list of groups" if _models_in(annotation) else "list"
+    if _models_in(annotation):
         return "groups by name" if get_origin(annotation) is dict else "group"
     if get_origin(annotation) is dict:
         return "texts by name"

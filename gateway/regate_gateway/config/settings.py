@@ -280,17 +280,17 @@ class Settings(BaseSettings):
             )
         if not self.listen.is_loopback and self.auth.anonymous:
             raise ValueError("auth.anonymous is accepted on a loopback address only; listen.host is not one")
-        if not self.listen.is_loopback and self.auth.jwt is None:
+        if not self.listen.is_loopback and self.is_development:
             raise ValueError(
-                "auth.jwt must be set: without it only a loopback address may be bound, and "
-                "listen.host is not one"
+                "auth.jwt or auth.providers must be set: without them only a loopback address may be bound, "
+                "and listen.host is not one"
             )
         return self
 
     @property
     def is_development(self) -> bool:
         """Whether tokens are verified with a secret that this gateway made for itself."""
-        return self.auth.jwt is None
+        return not self.auth.entries
 
 
 def _names(section: Any, key: str) -> bool:

@@ -27,7 +27,7 @@ _COMMON: Final = frozenset(
             "subject",
             "principal",
         ),
-        *("asked_as", "now", "revision", "ms", "decisions", "values", "batch", "retrieval"),
+        *("asked_as", "authentication", "now", "revision", "ms", "decisions", "values", "batch", "retrieval"),
     }
 )
 """Members of records that are told in words of their own."""
@@ -74,6 +74,7 @@ class Request:
     subject: str
     tenant: str
     principal: Mapping[str, Any]
+    authentication: Mapping[str, Any]
     revisions: tuple[str, ...]
     steps: tuple[Step, ...]
 
@@ -128,6 +129,7 @@ def _request(name: str, records: Sequence[Record]) -> Request:
         str(who.get("subject", "-")),
         str(who.get("tenant", "-")),
         who.get("asked_as", {}),
+        who.get("authentication", {}),
         tuple(revisions),
         tuple(_step(record) for record in records),
     )

@@ -39,14 +39,20 @@ from regate_orchestrator.authz.document_decisions import (
 from regate_orchestrator.authz.measuring import DecisionMetrics
 from regate_orchestrator.authz.plan_records import Compiled, describe, plan_digest
 from regate_orchestrator.authz.points import PRINCIPAL
-from regate_orchestrator.authz.records import decision_entry, policy_input, record_of, value_entry
+from regate_orchestrator.authz.records import (
+    decision_entry,
+    identity_input,
+    policy_input,
+    record_of,
+    value_entry,
+)
 from regate_orchestrator.authz.remembered import REMEMBERED_POINTS, recalled
 from regate_orchestrator.concurrency import few_at_once
 from regate_orchestrator.errors import CallerError, PolicyUnavailable, Unauthenticated
 from regate_orchestrator.filters.schema import RowSchema
 from regate_orchestrator.metrics import Metrics
 from regate_orchestrator.ports import Answer, AuditLog, DecisionMemory, PolicyEngine
-from regate_orchestrator.principal import Principal, Principals
+from regate_orchestrator.principal import Authentication, Principal, Principals
 from regate_orchestrator.values import Clock, Json, JsonObject, RequestId, wall_clock
 
 _EMPTY_BATCH: Final = Batch()
@@ -80,27 +86,24 @@ class Enforcer:
         self._principals = Principals()
 
     async def principal(
-        self, claims: JsonObject, *, method: str, request_id: RequestId
+        self, claims: JsonObject, *, authentication: Authentication, request_id: RequestId
     ) -> tuple[Principal, int | None]:
         """Return the principal that `regate.authn.principal` makes of verified claims, and for which time it
         was made where that is remembered; raises `Unauthenticated` when it makes none.
         """
-        document: JsonObject = {
-            "v": 1,
-            "now": int(self._clock()),
-            "request_id": request_id,
-            "action": "authn.principal",
-            "claims": claims,
-            "method": method,
-        }
+        document = identity_input(claims, authentication, request_id=request_id, now=int(self._clock()))
         recall = self._memory and self._memory.of(document)
         answer = (recall and recall(PRINCIPAL)) or await self._ask(PRINCIPAL, document)
         principal = self._principals.read(answer.value) if answer.defined else None
         self._measures.decided("authn", allowed=principal is not None)
         if principal is None:
-            await self._audit.record(
-                {"kind": "identity", "request_id": request_id, "revision": answer.revision, "allowed": False}
-            )
+            refused = {
+                "kind": "identity",
+                "request_id": request_id,
+                "revision": answer.revision,
+                "allowed": False,
+            }
+            await self._audit.record({**refused, "authentication": authentication.as_record()})
             raise Unauthenticated("The token does not name a principal that may use this service.")
         return principal, answer.made_for
 

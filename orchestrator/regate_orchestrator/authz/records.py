@@ -6,6 +6,7 @@ from __future__ import annotations
 
 from regate_orchestrator.authz.decisions import Allow, Context, Decision, Deny, Question
 from regate_orchestrator.ports import Answer
+from regate_orchestrator.principal import Authentication
 from regate_orchestrator.values import Json, JsonObject, mint
 
 
@@ -25,8 +26,24 @@ def policy_input(
     }
 
 
+def identity_input(
+    claims: JsonObject, authentication: Authentication, *, request_id: str, now: int
+) -> JsonObject:
+    """Return the input of the question who a caller is, for whom there is no principal yet."""
+    return {
+        "v": 1,
+        "now": now,
+        "request_id": request_id,
+        "action": "authn.principal",
+        "claims": claims,
+        "method": authentication.kind,
+        "provider": {"name": authentication.provider, "kind": authentication.kind},
+    }
+
+
 def record_of(context: Context, phase: str, now: int) -> dict[str, Json]:
     """Return what every record of decisions begins with."""
+    how = {} if context.authentication is None else {"authentication": context.authentication.as_record()}
     return {
         "kind": "decisions",
         "phase": phase,
@@ -38,6 +55,7 @@ def record_of(context: Context, phase: str, now: int) -> dict[str, Json]:
         "asked_as": context.principal.as_input(),
         "now": now,
         **({} if context.identified is None else {"identified": context.identified}),
+        **how,
     }
 
 

@@ -12,6 +12,7 @@ from regate_orchestrator.ports.code import CodeFailed, CodeFile, CodeKernels, Co
 from regate_orchestrator.ports.egress import Channel, Fetched, Fetcher, Outgoing, Purpose, ServiceClient
 from regate_orchestrator.ports.files import BlobStore, Extractor, UnreadableFile
 from regate_orchestrator.ports.guards import GUARD_STEPS, Findings, GuardProvider, GuardStep, Span
+from regate_orchestrator.ports.identity import IdentityProvider
 from regate_orchestrator.ports.images import ImageFailed, ImageMaker, MadeImage
 from regate_orchestrator.ports.mcp import (
     Annotations,
@@ -96,6 +97,7 @@ __all__ = [
     "GuardStep",
     "IdempotencyKeyState",
     "Identity",
+    "IdentityProvider",
     "ImageFailed",
     "ImageMaker",
     "ItemState",

@@ -18,7 +18,7 @@ from cryptography.hazmat.primitives.asymmetric import rsa
 from jwt.algorithms import RSAAlgorithm
 from tests.adapters.identity.conftest import HandClock, Keys, jwks
 
-from regate_adapters.identity.jwks import JwksFile, JwksTimes, JwksUrl, check_jwks_url
+from regate_adapters.identity.jwks import DiscoveredJwks, JwksFile, JwksTimes, JwksUrl, check_jwks_url
 from regate_adapters.identity.keys import read_jwks
 from regate_orchestrator.errors import ConfigurationError
 
@@ -306,3 +306,69 @@ def test_token_without_a_key_id_needs_a_single_key(keys: Keys) -> None:
 
 def test_key_shows_no_material(keys: Keys) -> None:
     assert "***" in repr(read_jwks(jwks(keys.rsa), algorithms=RS).find("rsa-1", algorithm="RS256"))
+
+
+# ---------------------------------------------------------------- discovery
+
+
+def publishing(at: Issuer, **changes: Any) -> Answer:
+    """An issuer that publishes where its keys are, and has them there."""
+    base = at.url.removesuffix("/jwks")
+    said = {"issuer": f"{base}/realm/", "jwks_uri": at.url} | changes
+
+    async def answer(request: web.Request) -> web.StreamResponse:
+        if request.path == "/realm/.well-known/openid-configuration":
+            return web.json_response(said)
+        return web.Response(body=at.document)
+
+    return answer
+
+
+def discovered(issuer: Issuer, clock: HandClock) -> DiscoveredJwks:
+    return DiscoveredJwks(issuer.url.removesuffix("jwks") + "realm/", algorithms=RS, clock=clock)
+
+
+async def test_keys_are_found_where_the_issuer_says_also_after_it_moved_them(
+    issuer: Issuer, clock: HandClock, keys: Keys
+) -> None:
+    issuer.answer = publishing(issuer)
+    async with discovered(issuer, clock) as source:
+        first = await source.key("rsa-1", algorithm="RS256")
+        issuer.answer = publishing(issuer, jwks_uri=issuer.url + "/moved")
+        issuer.document = jwks(keys.other)
+        clock.now += 30
+        moved = await source.key("rsa-2", algorithm="RS256")
+    assert (first is not None, moved is not None, source.problem) == (True, True, None)
+
+
+BAD_CONFIGURATIONS: dict[str, tuple[dict[str, Any], str]] = {
+    "another issuer": ({"issuer": "https://idp.example.evil"}, "of another issuer"),
+    "no issuer": ({"issuer": None}, "of another issuer"),
+    "no keys": ({"jwks_uri": None}, "names no keys"),
+    "keys without TLS": ({"jwks_uri": "http://idp.example/jwks"}, "must be https"),
+    "keys in a file": ({"jwks_uri": "file:///etc/passwd"}, "must be"),
+}
+
+
+@pytest.mark.parametrize("case", BAD_CONFIGURATIONS)
+async def test_issuer_that_publishes_anything_else_gives_no_keys(
+    issuer: Issuer, clock: HandClock, case: str
+) -> None:
+    changes, problem = BAD_CONFIGURATIONS[case]
+    issuer.answer = publishing(issuer, **changes)
+    async with discovered(issuer, clock) as source:
+        assert (source.ready, problem in str(source.problem)) == (False, True)
+
+
+async def test_issuer_without_the_slash_that_it_was_configured_with_is_another(
+    issuer: Issuer, clock: HandClock
+) -> None:
+    issuer.answer = publishing(issuer, issuer=issuer.url.removesuffix("jwks") + "realm")
+    async with discovered(issuer, clock) as source:
+        assert (source.ready, source.problem) == (False, "the configuration is of another issuer")
+
+
+@pytest.mark.parametrize("issuer", ["http://idp.example", "regate-dev", "https://idp.example/?tenant=a"])
+def test_issuer_that_cannot_be_asked_safely_does_not_start(issuer: str) -> None:
+    with pytest.raises(ConfigurationError, match="issuer must"):
+        DiscoveredJwks(issuer, algorithms=RS)

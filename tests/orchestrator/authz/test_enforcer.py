@@ -17,6 +17,7 @@ from regate_orchestrator.filters.expression import Compare, Matching
 from regate_orchestrator.filters.schema import FieldSpec, RowSchema
 from regate_orchestrator.metrics import Metrics
 from regate_orchestrator.ports import Answer, Planned
+from regate_orchestrator.principal import Authentication
 from regate_orchestrator.values import Json, JsonObject, RequestId
 
 FIELDS = {name: FieldSpec(name, "string", required=True) for name in ("tenant", "owner")}
@@ -396,9 +397,13 @@ async def test_stamp_that_does_not_conform_or_names_another_tenant_writes_nothin
 async def test_claims_that_name_no_principal_are_refused_and_recorded(value: Json) -> None:
     place = Place(answers={"regate/authn/principal": value})
     with pytest.raises(Unauthenticated):
-        await place.enforcer.principal({"sub": "ann"}, method="jwt", request_id=RequestId("req_1"))
+        await place.enforcer.principal(
+            {"sub": "ann"}, authentication=Authentication("idp", "jwt", "t-1"), request_id=RequestId("req_1")
+        )
 
-    assert [(record["kind"], record["allowed"]) for record in place.audit.written] == [("identity", False)]
+    by = {"provider": "idp", "kind": "jwt", "credential": "t-1"}
+    written = [(one["kind"], one["allowed"], one["authentication"]) for one in place.audit.written]
+    assert written == [("identity", False, by)]
     assert counted(place.metrics, "regate_decisions") == {("authn", "false"): 1}
 
 

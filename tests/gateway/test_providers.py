@@ -1,0 +1,93 @@
+"""Several providers: a token is verified by the one that it names, and by no other."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from regate_adapters.identity.jwt import mint_development_token
+from regate_gateway.auth.opening import open_providers
+from regate_gateway.auth.providers import Providers
+from regate_gateway.config.loading import load_settings
+from regate_gateway.config.settings import Settings
+from regate_orchestrator.errors import Unauthenticated
+
+SECRETS = {"https://one.example": "1" * 32, "https://two.example": "2" * 32}
+
+
+@pytest.fixture(autouse=True)
+def _here(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.chdir(tmp_path)
+    for number, secret in enumerate(SECRETS.values(), 1):
+        monkeypatch.setenv(f"SECRET_{number}", secret)
+
+
+def issuer(number: int) -> dict[str, Any]:
+    return {
+        "name": f"idp-{number}",
+        "kind": "jwt",
+        "issuer": list(SECRETS)[number - 1],
+        "audience": "regate",
+        "algorithms": ["HS256"],
+        "secret_env": f"SECRET_{number}",
+    }
+
+
+def settings(*providers: dict[str, Any]) -> Settings:
+    return load_settings(overrides={"auth": {"providers": list(providers)}})
+
+
+def token(issuer: str, *, secret: str | None = None) -> str:
+    return mint_development_token(
+        (secret or SECRETS[issuer]).encode(),
+        issuer=issuer,
+        audience="regate",
+        subject="alice",
+        tenant="acme",
+        ttl_s=60,
+    )
+
+
+async def verified(providers: Providers, presented: str) -> tuple[str, object] | None:
+    """Who verified it, and as whose; None for what nobody takes."""
+    provider = providers.of_token(presented)
+    try:
+        return (
+            None if provider is None else (provider.name, (await provider.verifier.verify(presented))["iss"])
+        )
+    except Unauthenticated:
+        return None
+
+
+async def test_each_issuers_tokens_are_verified_with_its_own_keys_alone() -> None:
+    one, two = SECRETS
+    presented = {
+        "one": token(one),
+        "two": token(two),
+        "one, signed by two": token(one, secret=SECRETS[two]),
+        "two, signed by one": token(two, secret=SECRETS[one]),
+        "with a slash": token(one + "/", secret=SECRETS[one]),
+        "of nobody": token("https://three.example", secret=SECRETS[one]),
+    }
+    async with open_providers(settings(issuer(1), issuer(2))) as providers:
+        found = {name: await verified(providers, one) for name, one in presented.items()}
+    assert found == {**dict.fromkeys(presented), "one": ("idp-1", one), "two": ("idp-2", two)}
+
+
+@pytest.mark.parametrize(
+    "presented",
+    ["x", "a.b.c", "e30.bnVsbA.x", "e30.W10.x", "e30.eyJpc3MiOiBbXX0.x", "." * 9, "rgk_x", "e30." * 9],
+)
+async def test_what_names_no_issuer_is_nobodys(presented: str) -> None:
+    async with open_providers(settings(issuer(1), issuer(2))) as providers:
+        assert providers.of_token(presented) is None
+
+
+async def test_the_short_form_is_a_list_of_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    entry = issuer(1)
+    short = {name: value for name, value in entry.items() if name not in {"name", "kind"}}
+    (made,) = load_settings(overrides={"auth": {"jwt": short}}).auth.entries
+    (listed,) = settings(entry | {"name": "jwt"}).auth.entries
+    assert made == listed
