@@ -112,6 +112,10 @@ test_the_anonymous_are_mapped_the_same_way if {
 	authn.principal == bare with input as object.union(verified(named), {"method": "anonymous"})
 }
 
+test_api_keys_are_mapped_the_same_way if {
+	authn.principal == bare with input as object.union(verified(named), {"method": "api_key"})
+}
+
 test_no_principal_by_an_unknown_method if {
 	not authn.principal with input as object.union(verified(named), {"method": "cookie"})
 	not authn.principal with input as json.remove(verified(named), ["method"])

@@ -9,7 +9,7 @@
 #   - data.regate.tenants: schema.operators.tenants
 package regate.authn
 
-_methods := {"jwt", "anonymous"}
+_methods := {"jwt", "api_key", "anonymous"}
 
 _name_lists := {"teams", "roles", "projects", "namespaces"}
 

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from regate_adapters.identity.jwt import mint_development_token
+from regate_adapters.state.store import SqlStateStore
 from regate_gateway.auth.authentication import shared_secret, token_rules
 from regate_gateway.auth.opening import check_provider, open_providers
 from regate_gateway.config.loading import load_settings
@@ -48,7 +49,10 @@ def check(settings: Settings) -> None:
 
 async def verified_by(settings: Settings, token: str) -> tuple[str, object]:
     """Who verified the token, and the issuer that it names."""
-    async with open_providers(settings) as providers:
+    async with (
+        SqlStateStore.open("sqlite:///state.db", deadline_s=60) as state,
+        open_providers(settings, state.api_keys) as providers,
+    ):
         provider = providers.of_token(token)
         assert provider is not None
         return provider.name, (await provider.verifier.verify(token))["iss"]

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from regate_adapters.identity.jwt import mint_development_token
+from regate_adapters.state.store import SqlStateStore
 from regate_gateway.auth.opening import open_providers
 from regate_gateway.auth.providers import Providers
 from regate_gateway.config.loading import load_settings
@@ -50,6 +52,12 @@ def token(issuer: str, *, secret: str | None = None) -> str:
     )
 
 
+@pytest.fixture
+async def store(tmp_path: Path) -> AsyncIterator[SqlStateStore]:
+    async with SqlStateStore.open(f"sqlite:///{tmp_path / 'state.db'}", deadline_s=60) as opened:
+        yield opened
+
+
 async def verified(providers: Providers, presented: str) -> tuple[str, object] | None:
     """Who verified it, and as whose; None for what nobody takes."""
     provider = providers.of_token(presented)
@@ -61,7 +69,7 @@ async def verified(providers: Providers, presented: str) -> tuple[str, object] |
         return None
 
 
-async def test_each_issuers_tokens_are_verified_with_its_own_keys_alone() -> None:
+async def test_each_issuers_tokens_are_verified_with_its_own_keys_alone(store: SqlStateStore) -> None:
     one, two = SECRETS
     presented = {
         "one": token(one),
@@ -71,7 +79,7 @@ async def test_each_issuers_tokens_are_verified_with_its_own_keys_alone() -> Non
         "with a slash": token(one + "/", secret=SECRETS[one]),
         "of nobody": token("https://three.example", secret=SECRETS[one]),
     }
-    async with open_providers(settings(issuer(1), issuer(2))) as providers:
+    async with open_providers(settings(issuer(1), issuer(2)), store.api_keys) as providers:
         found = {name: await verified(providers, one) for name, one in presented.items()}
     assert found == {**dict.fromkeys(presented), "one": ("idp-1", one), "two": ("idp-2", two)}
 
@@ -80,12 +88,12 @@ async def test_each_issuers_tokens_are_verified_with_its_own_keys_alone() -> Non
     "presented",
     ["x", "a.b.c", "e30.bnVsbA.x", "e30.W10.x", "e30.eyJpc3MiOiBbXX0.x", "." * 9, "rgk_x", "e30." * 9],
 )
-async def test_what_names_no_issuer_is_nobodys(presented: str) -> None:
-    async with open_providers(settings(issuer(1), issuer(2))) as providers:
+async def test_what_names_no_issuer_is_nobodys(store: SqlStateStore, presented: str) -> None:
+    async with open_providers(settings(issuer(1), issuer(2)), store.api_keys) as providers:
         assert providers.of_token(presented) is None
 
 
-async def test_the_short_form_is_a_list_of_one(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_short_form_is_a_list_of_one() -> None:
     entry = issuer(1)
     short = {name: value for name, value in entry.items() if name not in {"name", "kind"}}
     (made,) = load_settings(overrides={"auth": {"jwt": short}}).auth.entries

@@ -10,6 +10,7 @@ from typing import Final, Self
 
 from sqlalchemy import select
 
+from regate_adapters.state.api_keys import ApiKeyState
 from regate_adapters.state.database import Database
 from regate_adapters.state.dialects import SERVER_OPTIONS, ServerOptions
 from regate_adapters.state.documents.attachments import AttachmentState
@@ -59,6 +60,7 @@ class SqlStateStore:
         self.approvals = ApprovalState(database)
         self.tool_uses = ToolUseState(database)
         self.membership = MembershipState(database)
+        self.api_keys = ApiKeyState(database)
         self.stored_bytes = StoredBytesState(database)
 
     @classmethod

@@ -30,7 +30,7 @@ from sqlalchemy import (
 
 from regate_adapters.state.column_types import EXACT, QUERIED
 
-REVISION: Final = "walls"
+REVISION: Final = "api_keys"
 """The newest migration (`migrations/`), which made the schema what it is here. A database of an older
 one is upgraded when it is opened.
 """
@@ -388,3 +388,15 @@ tool_uses: Final = Table(
     PrimaryKeyConstraint("tenant", "owner", "call"),
     Index(None, "at"),
 )
+
+api_keys: Final = Table(
+    "api_keys",
+    metadata,
+    Column("id", EXACT, primary_key=True),
+    *(Column(name, EXACT, nullable=False) for name in ("digest", "tenant", "name")),
+    Column("claims", JSON, nullable=False),
+    Column("created_at", BigInteger, nullable=False),
+    *(Column(name, BigInteger) for name in ("expires_at", "revoked_at")),
+    Index(None, "tenant"),
+)
+"""API keys. What is kept of a key is its digest, and what it stands for."""

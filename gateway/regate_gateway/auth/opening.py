@@ -12,33 +12,39 @@ from regate_gateway.auth.authentication import (
     open_jwt_verifier,
 )
 from regate_gateway.auth.providers import Provider, Providers
-from regate_gateway.config.auth_settings import JwtProvider
+from regate_gateway.config.auth_settings import ApiKeyProvider, JwtProvider
 from regate_gateway.config.auth_settings import Provider as Entry
 from regate_gateway.config.settings import Settings
+from regate_orchestrator.ports import ApiKeyState
 from regate_orchestrator.values import Clock, wall_clock
 
 
 @asynccontextmanager
-async def open_providers(settings: Settings, *, clock: Clock = wall_clock) -> AsyncIterator[Providers]:
+async def open_providers(
+    settings: Settings, api_keys: ApiKeyState, *, clock: Clock = wall_clock
+) -> AsyncIterator[Providers]:
     """Enter all providers, or that of development mode. Raises `ConfigurationError`; a provider that does not
     answer now does not.
     """
+
+    async def opened(entry: Entry) -> Provider:
+        match entry:
+            case JwtProvider():
+                opening = open_jwt_verifier(entry, place=settings.auth.place_of(entry), clock=clock)
+                verifier = await stack.enter_async_context(opening)
+                return Provider(entry.name, entry.kind, verifier, entry.issuer)
+            case ApiKeyProvider():
+                from regate_adapters.identity.api_keys import ApiKeyVerifier
+
+                keys = ApiKeyVerifier(api_keys, cache_s=entry.cache_s, clock=clock)
+                return Provider(entry.name, entry.kind, keys)
+
     async with AsyncExitStack() as stack:
-        opened = [
-            await _open_provider(stack, entry, place=settings.auth.place_of(entry), clock=clock)
-            for entry in settings.auth.entries
-        ]
         if settings.is_development:
             verifier = development_verifier(settings, clock=clock)
-            opened = [Provider("development", "jwt", verifier, DEVELOPMENT_ISSUER)]
-        yield Providers(opened)
-
-
-async def _open_provider(stack: AsyncExitStack, entry: Entry, *, place: str, clock: Clock) -> Provider:
-    match entry:
-        case JwtProvider():
-            verifier = await stack.enter_async_context(open_jwt_verifier(entry, place=place, clock=clock))
-            return Provider(entry.name, entry.kind, verifier, entry.issuer)
+            yield Providers([Provider("development", "jwt", verifier, DEVELOPMENT_ISSUER)])
+        else:
+            yield Providers([await opened(entry) for entry in settings.auth.entries])
 
 
 def check_provider(entry: Entry, *, place: str) -> None:
@@ -48,3 +54,5 @@ def check_provider(entry: Entry, *, place: str) -> None:
     match entry:
         case JwtProvider():
             key_source(entry, place=place)
+        case ApiKeyProvider():
+            pass

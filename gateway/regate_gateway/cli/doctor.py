@@ -26,7 +26,7 @@ from regate_gateway.composition.checking import faults
 from regate_gateway.composition.opening import configured_engine, opa_binary, open_blobs, open_policy
 from regate_gateway.composition.outside.guards import open_provider
 from regate_gateway.composition.outside.upstreams import open_embedder, upstream_configs
-from regate_gateway.config.auth_settings import JwtProvider, Provider
+from regate_gateway.config.auth_settings import ApiKeyProvider, JwtProvider, Provider
 from regate_gateway.config.database import state_url
 from regate_gateway.config.guard_settings import GuardEntry
 from regate_gateway.config.settings import EmbeddingModel, Settings
@@ -134,6 +134,8 @@ def _identity(place: str, entry: Provider) -> Iterator[tuple[str, Examination]]:
             if entry.jwks_url is not None or entry.discovery:
                 setting = "discovery" if entry.discovery else "jwks_url"
                 yield f"{place}.{setting}", partial(_jwks, place, entry)
+        case ApiKeyProvider():
+            pass  # in the state database, which is examined
 
 
 async def _jwks(place: str, entry: JwtProvider) -> str:

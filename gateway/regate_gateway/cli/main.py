@@ -14,6 +14,7 @@ from typing import Any
 import click
 
 from regate_gateway.cli.audit_command import audit
+from regate_gateway.cli.key_commands import key
 from regate_gateway.cli.options import config_option, data_dir_option, overrides
 from regate_gateway.cli.prompt_commands import prompt
 from regate_gateway.workbench.commands import policy
@@ -116,6 +117,7 @@ def token(config: Path | None, data_dir: Path | None, *, as_json: bool, **claims
 main.add_command(policy)
 main.add_command(prompt)
 main.add_command(audit)
+main.add_command(key)
 
 
 @main.group()

@@ -187,7 +187,7 @@ async def _services(stack: AsyncExitStack, parts: Parts) -> Services:
     """Return the services over the parts, which the metrics watch from now on."""
     settings, decisions, stores, documents = parts.settings, parts.decisions, parts.stores, parts.documents
     enforcer, maintenance, responses = decisions.enforcer, parts.maintenance, parts.responses
-    providers = await stack.enter_async_context(open_providers(settings))
+    providers = await stack.enter_async_context(open_providers(settings, stores.state.api_keys))
     listings = Listings(enforcer)
     metrics = parts.metrics
     read_decisions(metrics, decisions.engine, documents.retrieval, listings)

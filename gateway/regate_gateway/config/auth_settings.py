@@ -89,7 +89,20 @@ class JwtProvider(Jwt, _Named):
     kind: Literal["jwt"] = Field(description="`jwt`: the tokens of one issuer.")
 
 
-Provider: TypeAlias = Annotated[JwtProvider, Field()]
+class ApiKeyProvider(_Named):
+    """The API keys that `regate key` makes."""
+
+    kind: Literal["api_key"] = Field(description="`api_key`: the keys that `regate key` makes.")
+    cache_s: float = Field(
+        default=2,
+        ge=0,
+        le=30,
+        description="Time for which a key that held is remembered, and so the longest that a revocation "
+        "takes; 0 asks the state store every time.",
+    )
+
+
+Provider: TypeAlias = Annotated[JwtProvider | ApiKeyProvider, Field(discriminator="kind")]
 
 
 class Auth(Section):
@@ -124,6 +137,8 @@ class Auth(Section):
         issuers = [issuer for entry in self.providers if (issuer := getattr(entry, "issuer", None))]
         if len(set(issuers)) != len(issuers):
             raise ValueError("providers: two have the same issuer, so no token would say which verifies it")
+        if sum(entry.kind == "api_key" for entry in self.providers) > 1:
+            raise ValueError("providers: two are of kind api_key; all keys begin alike, and one takes them")
         return self
 
     @property

@@ -37,6 +37,7 @@ from regate_orchestrator.ports.retrieval import (
     VectorStore,
 )
 from regate_orchestrator.ports.state import (
+    ApiKeyState,
     AttachmentState,
     ConversationState,
     EventState,
@@ -68,6 +69,7 @@ __all__ = [
     "Allowance",
     "Annotations",
     "Answer",
+    "ApiKeyState",
     "AttachmentState",
     "AuditLog",
     "Backend",

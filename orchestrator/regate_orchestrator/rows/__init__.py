@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from regate_orchestrator.rows.api_keys import ApiKeyRow
 from regate_orchestrator.rows.approvals import ApprovalRow
 from regate_orchestrator.rows.documents import (
     NO_USAGE,
@@ -39,6 +40,7 @@ __all__ = [
     "MAX_HISTORY_ITEMS",
     "NO_USAGE",
     "UNFINISHED",
+    "ApiKeyRow",
     "ApprovalRow",
     "Attachment",
     "AttachmentStatus",

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 from typing import Protocol
 
+from regate_orchestrator.ports.state.api_keys import ApiKeyState
 from regate_orchestrator.ports.state.documents.attachments import AttachmentState
 from regate_orchestrator.ports.state.documents.file_batches import FileBatchState
 from regate_orchestrator.ports.state.documents.files import FileState
@@ -121,6 +122,11 @@ class StateStore(Protocol):
         ...
 
     @property
+    def api_keys(self) -> ApiKeyState:
+        """Keeps API keys."""
+        ...
+
+    @property
     def stored_bytes(self) -> StoredBytesState:
         """Adds up what a principal has stored."""
         ...
@@ -131,6 +137,7 @@ class StateStore(Protocol):
 
 
 __all__ = [
+    "ApiKeyState",
     "ApprovalState",
     "AttachmentState",
     "ConversationState",
