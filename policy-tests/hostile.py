@@ -57,6 +57,14 @@ _BASES: Final[dict[str, tuple[tuple[str, dict[str, Any]], ...]]] = {
                 "claims": {"sub": "", "tenant": "acme", "teams": ["hr"], "scope": "a b", "clearance": 1},
             },
         ),
+        (
+            "authn.principal",
+            {
+                "method": "kubernetes",
+                "provider": {"name": "cluster", "kind": "kubernetes"},
+                "claims": {"sub": "", "tenant": "acme", "namespace": "n", "groups": ["g"]},
+            },
+        ),
     ),
     "quota": (
         (

@@ -116,6 +116,43 @@ test_api_keys_are_mapped_the_same_way if {
 	authn.principal == bare with input as object.union(verified(named), {"method": "api_key"})
 }
 
+account := {
+	"sub": "system:serviceaccount:team-a:crawler", "tenant": "acme",
+	"namespace": "team-a", "groups": ["system:serviceaccounts"],
+}
+
+of_account(claims) := object.union(verified(claims), {
+	"method": "kubernetes",
+	"provider": {"name": "cluster", "kind": "kubernetes"},
+})
+
+test_a_service_account_is_of_its_namespace if {
+	changes := {"id": account.sub, "namespaces": ["team-a"], "attrs": {"groups": ["system:serviceaccounts"]}}
+	authn.principal == object.union(bare, changes) with input as of_account(account)
+}
+
+test_attributes_of_a_custom_rule_are_beside_the_groups if {
+	attrs := authn.principal.attrs with input as of_account(account) with data.regate.custom.authn.attrs as {"region": "eu"}
+	attrs == {"groups": ["system:serviceaccounts"], "region": "eu"}
+}
+
+test_a_service_account_without_a_tenant_has_no_principal if {
+	question := of_account(object.remove(account, ["tenant"]))
+	not authn.principal with input as question
+	authn.deny_reasons == {tenant} with input as question
+}
+
+test_a_service_account_without_a_namespace_has_no_principal[name] if {
+	some name, namespace in {"null": null, "a list": ["team-a"], "empty": ""}
+	question := of_account(object.union(account, {"namespace": namespace}))
+	not authn.principal with input as question
+	"claim namespace: must be a name" in authn.deny_reasons with input as question
+}
+
+test_claims_that_only_a_cluster_makes_mean_nothing_from_others if {
+	authn.principal == object.union(bare, {"id": account.sub}) with input as verified(account)
+}
+
 test_no_principal_by_an_unknown_method if {
 	not authn.principal with input as object.union(verified(named), {"method": "cookie"})
 	not authn.principal with input as json.remove(verified(named), ["method"])

@@ -9,7 +9,7 @@
 #   - data.regate.tenants: schema.operators.tenants
 package regate.authn
 
-_methods := {"jwt", "api_key", "anonymous"}
+_methods := {"jwt", "kubernetes", "api_key", "anonymous"}
 
 _name_lists := {"teams", "roles", "projects", "namespaces"}
 
@@ -29,7 +29,7 @@ principal := {
 	"teams": _claim("teams", []),
 	"roles": _claim("roles", []),
 	"projects": _claim("projects", []),
-	"namespaces": _claim("namespaces", []),
+	"namespaces": _claim("namespaces", _own_namespaces),
 	"scopes": _scopes,
 	"clearance": _claim("clearance", 0),
 	"attrs": _attrs,
@@ -59,13 +59,30 @@ deny_reasons contains sprintf("claim %s: must be a list of names", [claim]) if {
 	not _are_names(_claim(claim, []))
 }
 
+deny_reasons contains "claim namespace: must be a name" if {
+	input.method == "kubernetes"
+	not _is_name(_claim("namespace", null))
+}
+
 deny_reasons contains "claim scope: must be a list of names, or names separated by blanks" if not _scopes_valid
 
 deny_reasons contains "claim clearance: must be a whole number" if not _is_clearance(_claim("clearance", 0))
 
-default _attrs := {}
+# A service account is of its namespace. Its groups are attributes and no teams: the cluster puts all accounts
+# into some of them, and what is shared with a team is shared with all who are in it.
+default _own_namespaces := []
 
-_attrs := data.regate.custom.authn.attrs if is_object(data.regate.custom.authn.attrs)
+_own_namespaces := [_claim("namespace", null)] if input.method == "kubernetes"
+
+_attrs := object.union(_own_attrs, _custom_attrs)
+
+default _own_attrs := {}
+
+_own_attrs := {"groups": _claim("groups", [])} if input.method == "kubernetes"
+
+default _custom_attrs := {}
+
+_custom_attrs := data.regate.custom.authn.attrs if is_object(data.regate.custom.authn.attrs)
 
 _method_known if input.method in _methods
 

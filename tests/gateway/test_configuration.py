@@ -22,6 +22,7 @@ TRAITS = [trait.name for trait in fields(UpstreamCapabilities)]
 ROOT = Path(__file__).parents[2]
 JWT = "auth: {jwt: {issuer: i, audience: a, algorithms: [RS256], jwks_url: 'https://idp.example/jwks'}}\n"
 HS = "{name: one, kind: jwt, issuer: i, audience: a, algorithms: [HS256], secret_env: S}"
+CLUSTER = "{name: one, kind: kubernetes, audience: a, tenant: t}"
 
 
 @pytest.fixture(autouse=True)
@@ -197,6 +198,30 @@ REFUSED: dict[str, tuple[str, str]] = {
     "providers of one issuer": (
         f"auth: {{providers: [{HS}, {HS.replace('name: one', 'name: two')}]}}",
         "auth: providers: two have the same issuer",
+    ),
+    "two providers of API keys": (
+        "auth: {providers: [{name: a, kind: api_key}, {name: b, kind: api_key}]}",
+        "auth: providers: two are of kind api_key",
+    ),
+    "two clusters that no token tells apart": (
+        f"auth: {{providers: [{CLUSTER}, {CLUSTER.replace('one', 'two')}]}}",
+        "auth: providers: two of kind kubernetes have no issuer",
+    ),
+    "a cluster of no tenant": (
+        f"auth: {{providers: [{CLUSTER.replace(', tenant: t', '')}]}}",
+        "auth.providers.0: exactly one of tenant and tenant_label",
+    ),
+    "a cluster that is remembered too long": (
+        f"auth: {{providers: [{CLUSTER.replace('}', ', cache_s: 61}')}]}}",
+        "auth.providers.0.cache_s: Input should be less than or equal to 60",
+    ),
+    "a provider's key that there is not": (
+        "auth: {providers: [{name: a, kind: kubernetes, audiense: r}]}",
+        "auth.providers.0.audiense: there is no such setting; did you mean 'audience'?",
+    ),
+    "a provider of no kind": (
+        "auth: {providers: [{name: a, kind: saml}]}",
+        "auth.providers.0: Input tag 'saml' found using 'kind' does not match",
     ),
     "upstream of another scheme": (
         "upstreams: [{name: a, base_url: 'file:///etc'}]",
@@ -431,7 +456,7 @@ def test_table_of_kinds_is_in_the_documentation() -> None:
 
 
 def test_table_of_refusals_is_not_empty() -> None:
-    assert len(REFUSED) == 76
+    assert len(REFUSED) == 82
 
 
 def test_refusal_does_not_repeat_the_value() -> None:

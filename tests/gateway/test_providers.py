@@ -10,11 +10,11 @@ import pytest
 
 from regate_adapters.identity.jwt import mint_development_token
 from regate_adapters.state.store import SqlStateStore
-from regate_gateway.auth.opening import open_providers
+from regate_gateway.auth.opening import check_provider, open_providers
 from regate_gateway.auth.providers import Providers
 from regate_gateway.config.loading import load_settings
 from regate_gateway.config.settings import Settings
-from regate_orchestrator.errors import Unauthenticated
+from regate_orchestrator.errors import ConfigurationError, Unauthenticated
 
 SECRETS = {"https://one.example": "1" * 32, "https://two.example": "2" * 32}
 
@@ -91,6 +91,56 @@ async def test_each_issuers_tokens_are_verified_with_its_own_keys_alone(store: S
 async def test_what_names_no_issuer_is_nobodys(store: SqlStateStore, presented: str) -> None:
     async with open_providers(settings(issuer(1), issuer(2)), store.api_keys) as providers:
         assert providers.of_token(presented) is None
+
+
+def cluster(**changes: Any) -> dict[str, Any]:
+    entry = {"name": "cluster", "kind": "kubernetes", "audience": "regate", "tenant": "acme"}
+    return entry | {"api_server": "http://127.0.0.1:1", "token_file": "token"} | changes
+
+
+OWN: dict[str, str | None] = {"one": "idp-1", "key": "keys"}
+
+
+@pytest.mark.parametrize(
+    ("issuer_of_cluster", "expected"),
+    [
+        (None, OWN | {"cluster": "cluster", "unknown": "cluster", "opaque": "cluster"}),
+        ("https://cluster", OWN | {"cluster": "cluster", "unknown": None, "opaque": None}),
+    ],
+    ids=["without an issuer", "with its issuer"],
+)
+async def test_cluster_takes_what_names_it_or_what_names_nobody(
+    store: SqlStateStore, issuer_of_cluster: str | None, expected: dict[str, str | None]
+) -> None:
+    entries = (issuer(1), cluster(issuer=issuer_of_cluster), {"name": "keys", "kind": "api_key"})
+    presented = {
+        "one": token(next(iter(SECRETS))),
+        "cluster": token("https://cluster", secret="x" * 32),
+        "unknown": token("https://three.example", secret="x" * 32),
+        "opaque": "opaque",
+        "key": "rgk_x",
+    }
+    async with open_providers(settings(*entries), store.api_keys) as providers:
+        found = {name: providers.of_token(one) for name, one in presented.items()}
+    assert {name: one and one.name for name, one in found.items()} == expected
+
+
+@pytest.mark.parametrize(
+    ("entry", "says"),
+    [
+        (cluster(api_server="http://cluster.example"), "auth.providers.cluster: api_server must be https"),
+        (cluster(), "auth.providers.cluster: token_file: token cannot be used"),
+        (cluster(token_file="empty"), "auth.providers.cluster: token_file: empty cannot be used"),
+        (cluster(api_server="https://127.0.0.1", token_file="some"), "cluster: ca_file: /var/run/secrets/"),
+    ],
+)
+def test_cluster_that_cannot_be_asked_does_not_start(entry: dict[str, Any], says: str) -> None:
+    Path("empty").touch()
+    Path("some").write_text("token")
+    (read,) = settings(entry).auth.entries
+    with pytest.raises(ConfigurationError) as refused:
+        check_provider(read, place=settings(entry).auth.place_of(read))
+    assert says in refused.value.message
 
 
 def test_the_short_form_is_a_list_of_one() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
+from typing import TYPE_CHECKING
 
 from regate_gateway.auth.authentication import (
     DEVELOPMENT_ISSUER,
@@ -12,11 +13,15 @@ from regate_gateway.auth.authentication import (
     open_jwt_verifier,
 )
 from regate_gateway.auth.providers import Provider, Providers
-from regate_gateway.config.auth_settings import ApiKeyProvider, JwtProvider
+from regate_gateway.config.auth_settings import ApiKeyProvider, JwtProvider, KubernetesProvider
 from regate_gateway.config.auth_settings import Provider as Entry
 from regate_gateway.config.settings import Settings
+from regate_orchestrator.errors import naming
 from regate_orchestrator.ports import ApiKeyState
 from regate_orchestrator.values import Clock, wall_clock
+
+if TYPE_CHECKING:
+    from regate_adapters.identity.kubernetes import KubernetesApi, KubernetesVerifier
 
 
 @asynccontextmanager
@@ -33,6 +38,11 @@ async def open_providers(
                 opening = open_jwt_verifier(entry, place=settings.auth.place_of(entry), clock=clock)
                 verifier = await stack.enter_async_context(opening)
                 return Provider(entry.name, entry.kind, verifier, entry.issuer)
+            case KubernetesProvider():
+                service_accounts = await stack.enter_async_context(
+                    kubernetes_verifier(entry, place=settings.auth.place_of(entry), clock=clock)
+                )
+                return Provider(entry.name, entry.kind, service_accounts, entry.issuer)
             case ApiKeyProvider():
                 from regate_adapters.identity.api_keys import ApiKeyVerifier
 
@@ -54,5 +64,31 @@ def check_provider(entry: Entry, *, place: str) -> None:
     match entry:
         case JwtProvider():
             key_source(entry, place=place)
+        case KubernetesProvider():
+            from regate_adapters.identity.kubernetes import check_files
+
+            with naming(place):
+                check_files(_api_of(entry))
         case ApiKeyProvider():
             pass
+
+
+def kubernetes_verifier(
+    entry: KubernetesProvider, *, place: str, clock: Clock = wall_clock
+) -> KubernetesVerifier:
+    """Return what verifies tokens of the cluster's service accounts, to be entered. Raises
+    `ConfigurationError`.
+    """
+    from regate_adapters.identity.kubernetes import AccountRules, KubernetesVerifier
+
+    rules = AccountRules(entry.audience, entry.tenant, entry.tenant_label, entry.cache_s)
+    with naming(place):
+        return KubernetesVerifier(_api_of(entry), rules, clock=clock)
+
+
+def _api_of(entry: KubernetesProvider) -> KubernetesApi:
+    from regate_adapters.identity.jwks import check_jwks_url
+    from regate_adapters.identity.kubernetes import KubernetesApi
+
+    check_jwks_url(entry.api_server, setting="api_server")
+    return KubernetesApi(entry.api_server, entry.ca_file, entry.token_file, entry.deadline_s)

@@ -21,12 +21,13 @@ import orjson
 from regate_adapters.vector.kind import EngineSettings
 from regate_adapters.vector.registry import KINDS
 from regate_gateway.auth.authentication import key_source
+from regate_gateway.auth.opening import kubernetes_verifier
 from regate_gateway.composition.auditing import examine_export
 from regate_gateway.composition.checking import faults
 from regate_gateway.composition.opening import configured_engine, opa_binary, open_blobs, open_policy
 from regate_gateway.composition.outside.guards import open_provider
 from regate_gateway.composition.outside.upstreams import open_embedder, upstream_configs
-from regate_gateway.config.auth_settings import ApiKeyProvider, JwtProvider, Provider
+from regate_gateway.config.auth_settings import ApiKeyProvider, JwtProvider, KubernetesProvider, Provider
 from regate_gateway.config.database import state_url
 from regate_gateway.config.guard_settings import GuardEntry
 from regate_gateway.config.settings import EmbeddingModel, Settings
@@ -134,6 +135,8 @@ def _identity(place: str, entry: Provider) -> Iterator[tuple[str, Examination]]:
             if entry.jwks_url is not None or entry.discovery:
                 setting = "discovery" if entry.discovery else "jwks_url"
                 yield f"{place}.{setting}", partial(_jwks, place, entry)
+        case KubernetesProvider():
+            yield f"{place}.api_server", partial(_kubernetes, place, entry)
         case ApiKeyProvider():
             pass  # in the state database, which is examined
 
@@ -147,6 +150,11 @@ async def _jwks(place: str, entry: JwtProvider) -> str:
         if not keys.ready:
             raise ConfigurationError(f"{where} gave no usable keys: {keys.problem}")
         return f"{where} gave {keys.count} usable keys"
+
+
+async def _kubernetes(place: str, entry: KubernetesProvider) -> str:
+    async with kubernetes_verifier(entry, place=place) as verifier:
+        return await verifier.examine()
 
 
 async def _opa(settings: Settings) -> str:

@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Literal, Self, TypeAlias
+from typing import Annotated, Final, Literal, Self, TypeAlias
 
-from pydantic import Field, model_validator
+from pydantic import Field, StringConstraints, field_validator, model_validator
 
-from regate_adapters.settings_types import EnvironmentName, Name, Section
+from regate_adapters.settings_types import EnvironmentName, Name, Section, plain_address
 
 Algorithm = Literal[
     "HS256", "HS384", "HS512", "RS256", "RS384", "RS512",
     "PS256", "PS384", "PS512", "ES256", "ES384", "ES512", "EdDSA"
 ]  # fmt: skip
+
+Principal = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._:@|/+-]{0,127}$")]
+"""A name that principals may have, such as that of a tenant."""
+
+_SERVICE_ACCOUNT: Final = Path("/var/run/secrets/kubernetes.io/serviceaccount")
 
 
 class Jwt(Section):
@@ -102,7 +107,61 @@ class ApiKeyProvider(_Named):
     )
 
 
-Provider: TypeAlias = Annotated[JwtProvider | ApiKeyProvider, Field(discriminator="kind")]
+class KubernetesProvider(_Named):
+    """The service accounts of a Kubernetes cluster."""
+
+    kind: Literal["kubernetes"] = Field(
+        description="`kubernetes`: tokens of a cluster's service accounts, which the cluster reviews."
+    )
+    audience: str = Field(min_length=1, description="The audience that every token must be for.")
+    issuer: str | None = Field(
+        default=None,
+        min_length=1,
+        description="The `iss` of the cluster's tokens. Absent: it is asked about every token that names no "
+        "other provider.",
+    )
+    api_server: str = Field(
+        default="https://kubernetes.default.svc",
+        description="Address of the cluster's API; https, or http on loopback.",
+    )
+    ca_file: Path = Field(
+        default=_SERVICE_ACCOUNT / "ca.crt",
+        description="File with the authorities that the API's certificate is checked against; read again "
+        "when it changes.",
+    )
+    token_file: Path = Field(
+        default=_SERVICE_ACCOUNT / "token",
+        description="File with the gateway's own token for the API; read again when it changes.",
+    )
+    tenant: Principal | None = Field(
+        default=None, description="The tenant of all its service accounts. This, or `tenant_label`."
+    )
+    tenant_label: str | None = Field(
+        default=None,
+        min_length=1,
+        max_length=317,
+        description="The label of a namespace that names the tenant of its service accounts.",
+    )
+    cache_s: float = Field(
+        default=10, ge=0, le=60, description="Time for which a token that held is not reviewed again."
+    )
+    deadline_s: float = Field(default=3, gt=0, le=30, description="Longest wait for the API.")
+
+    @field_validator("api_server")
+    @classmethod
+    def _plain_api_server(cls, value: str) -> str:
+        return plain_address(value, instead="token_file")
+
+    @model_validator(mode="after")
+    def _one_tenant(self) -> Self:
+        if (self.tenant is None) == (self.tenant_label is None):
+            raise ValueError("exactly one of tenant and tenant_label must be set")
+        return self
+
+
+Provider: TypeAlias = Annotated[
+    JwtProvider | KubernetesProvider | ApiKeyProvider, Field(discriminator="kind")
+]
 
 
 class Auth(Section):
@@ -137,6 +196,10 @@ class Auth(Section):
         issuers = [issuer for entry in self.providers if (issuer := getattr(entry, "issuer", None))]
         if len(set(issuers)) != len(issuers):
             raise ValueError("providers: two have the same issuer, so no token would say which verifies it")
+        if sum(entry.kind == "kubernetes" and entry.issuer is None for entry in self.providers) > 1:
+            raise ValueError(
+                "providers: two of kind kubernetes have no issuer, so no token would say which verifies it"
+            )
         if sum(entry.kind == "api_key" for entry in self.providers) > 1:
             raise ValueError("providers: two are of kind api_key; all keys begin alike, and one takes them")
         return self
