@@ -54,7 +54,13 @@ _BASES: Final[dict[str, tuple[tuple[str, dict[str, Any]], ...]]] = {
             {
                 "method": "jwt",
                 "provider": {"name": "idp", "kind": "jwt"},
-                "claims": {"sub": "", "tenant": "acme", "teams": ["hr"], "scope": "a b", "clearance": 1},
+                "claims": {
+                    "sub": "",
+                    "tenant": "acme",
+                    "teams": ["hr"],
+                    "scope": "a b",
+                    "cnf": {"x5t#S256": 1},
+                },
             },
         ),
         (
@@ -63,6 +69,7 @@ _BASES: Final[dict[str, tuple[tuple[str, dict[str, Any]], ...]]] = {
                 "method": "kubernetes",
                 "provider": {"name": "cluster", "kind": "kubernetes"},
                 "claims": {"sub": "", "tenant": "acme", "namespace": "n", "groups": ["g"]},
+                "peer": {"x5t#S256": "x"},
             },
         ),
     ),

@@ -77,12 +77,22 @@ class Credential:
 @dataclass(frozen=True, slots=True)
 class Authentication:
     """How a caller was authenticated: by which provider, of which kind, with which credential. `credential`
-    is the credential's id (`jti`), never a secret; None where it has none.
+    is the credential's id (`jti`), never a secret; None where it has none. `peer` is what the client's
+    certificate says, whatever vouched for the caller; None where it presented none.
     """
 
     provider: str
     kind: str
     credential: str | None = None
+    peer: JsonObject | None = field(default=None, repr=False)
+
+    def as_input(self) -> JsonObject:
+        """Return it as `regate.authn` sees it."""
+        told: JsonObject = {
+            "method": self.kind,
+            "provider": {"name": self.provider, "kind": self.kind},
+        }
+        return told if self.peer is None else {**told, "peer": self.peer}
 
     def as_record(self) -> JsonObject:
         """Return it as audit records hold it."""

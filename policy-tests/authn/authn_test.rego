@@ -153,6 +153,28 @@ test_claims_that_only_a_cluster_makes_mean_nothing_from_others if {
 	authn.principal == object.union(bare, {"id": account.sub}) with input as verified(account)
 }
 
+test_certificates_are_mapped_the_same_way if {
+	authn.principal == bare with input as object.union(verified(named), {"method": "mtls"})
+}
+
+bound(claims) := verified(object.union(named, {"cnf": claims}))
+
+presenting(thumbprint, claims) := object.union(bound(claims), {"peer": {"x5t#S256": thumbprint}})
+
+test_a_token_that_is_bound_to_a_certificate_needs_it if {
+	unbound := {"claim cnf: bound to a certificate that was not presented"}
+	authn.principal == bare with input as presenting("abc", {"x5t#S256": "abc"})
+	authn.deny_reasons == unbound with input as presenting("abd", {"x5t#S256": "abc"})
+	authn.deny_reasons == unbound with input as bound({"x5t#S256": "abc"})
+	authn.deny_reasons == unbound with input as bound({"x5t#S256": null})
+	authn.deny_reasons == unbound with input as presenting("abc", {"x5t#S256": ["abc"]})
+}
+
+test_a_token_that_is_bound_otherwise_is_not_about_certificates if {
+	authn.principal == bare with input as bound({"jkt": "abc"})
+	authn.principal == bare with input as bound("abc")
+}
+
 test_no_principal_by_an_unknown_method if {
 	not authn.principal with input as object.union(verified(named), {"method": "cookie"})
 	not authn.principal with input as json.remove(verified(named), ["method"])

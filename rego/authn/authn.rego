@@ -9,7 +9,7 @@
 #   - data.regate.tenants: schema.operators.tenants
 package regate.authn
 
-_methods := {"jwt", "kubernetes", "api_key", "anonymous"}
+_methods := {"jwt", "kubernetes", "api_key", "mtls", "anonymous"}
 
 _name_lists := {"teams", "roles", "projects", "namespaces"}
 
@@ -59,6 +59,12 @@ deny_reasons contains sprintf("claim %s: must be a list of names", [claim]) if {
 	not _are_names(_claim(claim, []))
 }
 
+# RFC 8705, section 3: such a token is for whoever holds the certificate's key, and for nobody who took the token.
+deny_reasons contains "claim cnf: bound to a certificate that was not presented" if {
+	bound := _confirmation["x5t#S256"]
+	not _presented(bound)
+}
+
 deny_reasons contains "claim namespace: must be a name" if {
 	input.method == "kubernetes"
 	not _is_name(_claim("namespace", null))
@@ -67,6 +73,10 @@ deny_reasons contains "claim namespace: must be a name" if {
 deny_reasons contains "claim scope: must be a list of names, or names separated by blanks" if not _scopes_valid
 
 deny_reasons contains "claim clearance: must be a whole number" if not _is_clearance(_claim("clearance", 0))
+
+_confirmation := _claim("cnf", {}) if is_object(_claim("cnf", {}))
+
+_presented(thumbprint) if thumbprint == input.peer["x5t#S256"]
 
 # A service account is of its namespace. Its groups are attributes and no teams: the cluster puts all accounts
 # into some of them, and what is shared with a team is shared with all who are in it.

@@ -219,6 +219,14 @@ REFUSED: dict[str, tuple[str, str]] = {
         "auth: {providers: [{name: a, kind: kubernetes, audiense: r}]}",
         "auth.providers.0.audiense: there is no such setting; did you mean 'audience'?",
     ),
+    "certificates that nobody verifies": (
+        "auth: {providers: [{name: a, kind: mtls, tenant: t}]}",
+        "auth.providers: kind mtls needs listen.tls with client_ca",
+    ),
+    "certificates of no tenant": (
+        "auth: {providers: [{name: a, kind: mtls}]}",
+        "auth.providers.0: exactly one of tenant and tenant_from",
+    ),
     "a provider of no kind": (
         "auth: {providers: [{name: a, kind: saml}]}",
         "auth.providers.0: Input tag 'saml' found using 'kind' does not match",
@@ -456,7 +464,7 @@ def test_table_of_kinds_is_in_the_documentation() -> None:
 
 
 def test_table_of_refusals_is_not_empty() -> None:
-    assert len(REFUSED) == 82
+    assert len(REFUSED) == 84
 
 
 def test_refusal_does_not_repeat_the_value() -> None:

@@ -1,5 +1,8 @@
 """The authenticator: from a request's one token to the principal on whose behalf everything in it is
 decided.
+
+A client's certificate is the identity where there is no token. Where there are both, the token is, and the
+policy sees the certificate beside it (`input.peer`).
 """
 
 from __future__ import annotations
@@ -10,6 +13,7 @@ from typing import Final
 from starlette.types import Scope
 
 from regate_gateway.auth.providers import ANONYMOUS, Provider, Providers
+from regate_gateway.http.connection import peer_certificate
 from regate_gateway.http.middleware import bearer_token, has_authorization, request_id
 from regate_orchestrator.authz.decisions import Context
 from regate_orchestrator.authz.enforcer import Enforcer
@@ -35,16 +39,21 @@ class Authenticator:
         or OPA cannot say.
         """
         identifier, credential = request_id(scope), None
+        certificate, certificates = peer_certificate(scope), self._providers.certificates
+        peer = None if certificate is None else _facts(certificate)
         claims: Mapping[str, Json]
-        if self._anonymous and not has_authorization(scope):
-            claims, authentication = dict(_ANONYMOUS_CLAIMS), Authentication(ANONYMOUS, ANONYMOUS)
+        if certificate is not None and certificates is not None and not has_authorization(scope):
+            claims = await certificates.verifier.verify(certificate)
+            authentication = _by(certificates, claims, peer)
+        elif self._anonymous and not has_authorization(scope):
+            claims, authentication = _ANONYMOUS_CLAIMS, Authentication(ANONYMOUS, ANONYMOUS, peer=peer)
         else:
             token = bearer_token(scope)
             provider = self._providers.of_token(token)
             if provider is None:
                 raise Unauthenticated.refused()
             claims = await provider.verifier.verify(token)
-            authentication = _by(provider, claims)
+            authentication = _by(provider, claims, peer)
             credential = read_credential(token, claims)
         principal, made_for = await self._enforcer.principal(
             dict(claims), authentication=authentication, request_id=identifier
@@ -58,10 +67,13 @@ class Authenticator:
         )
 
 
-def _by(provider: Provider, claims: Mapping[str, Json]) -> Authentication:
+def _facts(certificate: str) -> JsonObject | None:
+    from regate_adapters.identity.certificates import read_certificate
+
+    return read_certificate(certificate)
+
+
+def _by(provider: Provider, claims: Mapping[str, Json], peer: JsonObject | None) -> Authentication:
     identifier = claims.get("jti")
-    return Authentication(
-        provider.name,
-        provider.kind,
-        identifier if isinstance(identifier, str) and is_name(identifier) else None,
-    )
+    credential = identifier if isinstance(identifier, str) and is_name(identifier) else None
+    return Authentication(provider.name, provider.kind, credential, peer)

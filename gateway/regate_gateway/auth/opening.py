@@ -13,7 +13,7 @@ from regate_gateway.auth.authentication import (
     open_jwt_verifier,
 )
 from regate_gateway.auth.providers import Provider, Providers
-from regate_gateway.config.auth_settings import ApiKeyProvider, JwtProvider, KubernetesProvider
+from regate_gateway.config.auth_settings import ApiKeyProvider, JwtProvider, KubernetesProvider, MtlsProvider
 from regate_gateway.config.auth_settings import Provider as Entry
 from regate_gateway.config.settings import Settings
 from regate_orchestrator.errors import naming
@@ -48,6 +48,11 @@ async def open_providers(
 
                 keys = ApiKeyVerifier(api_keys, cache_s=entry.cache_s, clock=clock)
                 return Provider(entry.name, entry.kind, keys)
+            case MtlsProvider():
+                from regate_adapters.identity.certificates import CertificateRules, CertificateVerifier
+
+                rules = CertificateRules(entry.subject, entry.tenant, entry.tenant_from)
+                return Provider(entry.name, entry.kind, CertificateVerifier(rules, clock=clock))
 
     async with AsyncExitStack() as stack:
         if settings.is_development:
@@ -69,7 +74,7 @@ def check_provider(entry: Entry, *, place: str) -> None:
 
             with naming(place):
                 check_files(_api_of(entry))
-        case ApiKeyProvider():
+        case ApiKeyProvider() | MtlsProvider():
             pass
 
 

@@ -27,7 +27,13 @@ from regate_gateway.composition.checking import faults
 from regate_gateway.composition.opening import configured_engine, opa_binary, open_blobs, open_policy
 from regate_gateway.composition.outside.guards import open_provider
 from regate_gateway.composition.outside.upstreams import open_embedder, upstream_configs
-from regate_gateway.config.auth_settings import ApiKeyProvider, JwtProvider, KubernetesProvider, Provider
+from regate_gateway.config.auth_settings import (
+    ApiKeyProvider,
+    JwtProvider,
+    KubernetesProvider,
+    MtlsProvider,
+    Provider,
+)
 from regate_gateway.config.database import state_url
 from regate_gateway.config.guard_settings import GuardEntry
 from regate_gateway.config.settings import EmbeddingModel, Settings
@@ -137,8 +143,8 @@ def _identity(place: str, entry: Provider) -> Iterator[tuple[str, Examination]]:
                 yield f"{place}.{setting}", partial(_jwks, place, entry)
         case KubernetesProvider():
             yield f"{place}.api_server", partial(_kubernetes, place, entry)
-        case ApiKeyProvider():
-            pass  # in the state database, which is examined
+        case ApiKeyProvider() | MtlsProvider():
+            pass  # in the state database, which is examined; and with each client
 
 
 async def _jwks(place: str, entry: JwtProvider) -> str:

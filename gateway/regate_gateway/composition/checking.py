@@ -28,6 +28,7 @@ from regate_gateway.composition.outside.mcp import check_mcp
 from regate_gateway.config.database import state_url
 from regate_gateway.config.secret import secret_from_environment
 from regate_gateway.config.settings import Settings
+from regate_gateway.config.tls import ServerTls
 from regate_orchestrator.errors import ConfigurationError, naming
 
 Check: TypeAlias = Callable[[], object]
@@ -55,6 +56,8 @@ def faults(settings: Settings) -> list[str]:
 def _checks(settings: Settings) -> Iterator[Check]:
     for entry in settings.auth.entries:
         yield partial(check_provider, entry, place=settings.auth.place_of(entry))
+    if (tls := settings.listen.tls) is not None:
+        yield partial(ServerTls, tls)
     for setting, variable in _named_variables(settings):
         yield partial(secret_from_environment, variable, setting=setting)
     for setting, path in _directories(settings):

@@ -159,8 +159,32 @@ class KubernetesProvider(_Named):
         return self
 
 
+class MtlsProvider(_Named):
+    """Clients that present a certificate."""
+
+    kind: Literal["mtls"] = Field(description="`mtls`: certificates of clients (`listen.tls.client_ca`).")
+    subject: Literal["spiffe_id", "dns_name", "email", "common_name"] = Field(
+        default="spiffe_id",
+        description="The name in the certificate that is the caller; it must have exactly one of the kind.",
+    )
+    tenant: Principal | None = Field(
+        default=None, description="The tenant of all certificates. This, or `tenant_from`."
+    )
+    tenant_from: Literal["organization", "trust_domain"] | None = Field(
+        default=None,
+        description="What in the certificate names its tenant: the subject's organization (O), or the trust "
+        "domain of the SPIFFE id.",
+    )
+
+    @model_validator(mode="after")
+    def _one_tenant(self) -> Self:
+        if (self.tenant is None) == (self.tenant_from is None):
+            raise ValueError("exactly one of tenant and tenant_from must be set")
+        return self
+
+
 Provider: TypeAlias = Annotated[
-    JwtProvider | KubernetesProvider | ApiKeyProvider, Field(discriminator="kind")
+    JwtProvider | KubernetesProvider | ApiKeyProvider | MtlsProvider, Field(discriminator="kind")
 ]
 
 
@@ -196,6 +220,8 @@ class Auth(Section):
         issuers = [issuer for entry in self.providers if (issuer := getattr(entry, "issuer", None))]
         if len(set(issuers)) != len(issuers):
             raise ValueError("providers: two have the same issuer, so no token would say which verifies it")
+        if sum(entry.kind == "mtls" for entry in self.providers) > 1:
+            raise ValueError("providers: two are of kind mtls; all certificates are verified alike")
         if sum(entry.kind == "kubernetes" and entry.issuer is None for entry in self.providers) > 1:
             raise ValueError(
                 "providers: two of kind kubernetes have no issuer, so no token would say which verifies it"

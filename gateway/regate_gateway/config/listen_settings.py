@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import ipaddress
-from typing import Final
+from pathlib import Path
+from typing import Final, Literal
 from urllib.parse import urlsplit
 
 from pydantic import Field, field_validator
@@ -11,6 +12,26 @@ from pydantic import Field, field_validator
 from regate_adapters.settings_types import Seconds, Section
 
 _MIB: Final = 1024 * 1024
+
+
+class Tls(Section):
+    """TLS that the gateway terminates itself, and whether clients present certificates."""
+
+    cert: Path = Field(
+        description="File with the gateway's certificate and those between it and its authority, in PEM; "
+        "read again when it changes."
+    )
+    key: Path = Field(description="File with its private key, in PEM; read again when it changes.")
+    client_ca: Path | None = Field(
+        default=None,
+        description="File with the authorities, in PEM, by which clients' certificates are verified. Absent: "
+        "clients present none.",
+    )
+    client_certificates: Literal["required", "optional"] = Field(
+        default="required",
+        description="With `client_ca`: whether a client without a certificate may connect, for example to "
+        "present a token.",
+    )
 
 
 class Listen(Section):
@@ -23,6 +44,9 @@ class Listen(Section):
         "`auth.providers`.",
     )
     port: int = Field(default=8080, ge=0, le=65_535, description="Port to bind; 0 chooses a free one.")
+    tls: Tls | None = Field(
+        default=None, description="Serve https. Absent: http, for what terminates TLS in front of it."
+    )
     max_connections: int = Field(
         default=1_000,
         ge=1,
@@ -85,6 +109,11 @@ class Listen(Section):
             if origin != origin.lower():
                 raise ValueError(f"{origin!r}: browsers send origins in lower case")
         return value
+
+    @property
+    def scheme(self) -> str:
+        """How clients address it."""
+        return "http" if self.tls is None else "https"
 
     @property
     def is_loopback(self) -> bool:

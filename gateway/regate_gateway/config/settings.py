@@ -280,6 +280,9 @@ class Settings(BaseSettings):
             )
         if not self.listen.is_loopback and self.auth.anonymous:
             raise ValueError("auth.anonymous is accepted on a loopback address only; listen.host is not one")
+        takes_certificates = self.listen.tls is not None and self.listen.tls.client_ca is not None
+        if any(entry.kind == "mtls" for entry in self.auth.entries) and not takes_certificates:
+            raise ValueError("auth.providers: kind mtls needs listen.tls with client_ca")
         if not self.listen.is_loopback and self.is_development:
             raise ValueError(
                 "auth.jwt or auth.providers must be set: without them only a loopback address may be bound, "

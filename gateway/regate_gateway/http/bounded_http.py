@@ -21,6 +21,7 @@ import httptools
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from regate_gateway.config.listen_settings import Listen
+from regate_gateway.http.connection import tls_extension
 from regate_gateway.http.presence import Presence, tell
 from regate_gateway.http.refusals import refusal
 
@@ -58,12 +59,14 @@ class BoundedHttp(HttpToolsProtocol):  # type: ignore[misc] # uvicorn's protocol
         self._refusal = 400
         self._refused = False
         self._presence = Presence()
+        self._tls: dict[str, Any] | None = None
 
     # ---------------------------------------------------------------- the connection
 
     def connection_made(self, transport: asyncio.Transport) -> None:
         """Begin to wait for a request; one connection too many is answered and closed at once."""
         super().connection_made(transport)
+        self._tls = tls_extension(transport)
         if len(self.connections) > self._listen.max_connections:
             _log.warning("connection refused: there are %d already", self._listen.max_connections)
             self._refuse(503)
@@ -115,6 +118,8 @@ class BoundedHttp(HttpToolsProtocol):  # type: ignore[misc] # uvicorn's protocol
         """A head begins; its deadline counts from the first byte."""
         super().on_message_begin()
         tell(self.scope, self._presence)
+        if self._tls is not None:
+            self.scope["extensions"] = {"tls": self._tls}
         self._in_head, self._in_body = True, False
         self._head_bytes = 0
         self._await_head()

@@ -19,6 +19,7 @@ from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIO
 from websockets.http11 import Request
 
 from regate_gateway.config.listen_settings import Listen
+from regate_gateway.http.connection import tls_extension
 from regate_gateway.http.refusals import refusal
 
 _log = logging.getLogger("regate.server")
@@ -57,6 +58,8 @@ class BoundedSocket(WebSocketsSansIOProtocol):  # type: ignore[misc]
         """Have the application answer the handshake; one that breaks RFC 6455 is refused."""
         if self.conn.accept(event).status_code == 101:
             super().handle_connect(event)
+            if (tls := tls_extension(self.transport)) is not None:  # the application has not begun yet
+                self.scope["extensions"]["tls"] = tls
             return
         self.handshake_initiated = True
         self._refuse(400, f"The request does not begin a WebSocket: {self.conn.handshake_exc}.")

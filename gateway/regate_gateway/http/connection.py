@@ -8,6 +8,7 @@ was silent for so long that it had to be kept alive.
 from __future__ import annotations
 
 import asyncio
+import ssl
 from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any, TypeVar
 
@@ -23,6 +24,31 @@ from regate_orchestrator.values import JsonObject
 
 Result = TypeVar("Result")
 Emit = Callable[[JsonObject], Awaitable[None]]
+
+
+def tls_extension(transport: asyncio.BaseTransport) -> dict[str, Any] | None:
+    """Return what ASGI's TLS extension says of a connection, or None without TLS. The certificate in it is
+    the one that the server verified; no header comes near it.
+    """
+    connected = transport.get_extra_info("ssl_object")
+    if connected is None:
+        return None
+    presented = connected.getpeercert(binary_form=True)
+    chain = () if presented is None else (ssl.DER_cert_to_PEM_cert(presented),)
+    return {
+        "server_cert": None,
+        "client_cert_chain": chain,
+        "client_cert_name": None,
+        "client_cert_error": None,
+        "tls_version": None,
+        "cipher_suite": None,
+    }
+
+
+def peer_certificate(scope: Scope) -> str | None:
+    """Return the certificate of this request's client in PEM, or None when it presented none."""
+    chain = scope.get("extensions", {}).get("tls", {}).get("client_cert_chain", ())
+    return chain[0] if chain else None
 
 
 class ClientGone(Exception):

@@ -21,12 +21,15 @@ from starlette.types import ASGIApp
 from uvicorn.lifespan.on import LifespanOn, LifespanSendMessage
 
 from regate_gateway.config.listen_settings import Listen
+from regate_gateway.config.tls import ServerTls
 from regate_gateway.http.bounded_http import BoundedHttp
 from regate_gateway.http.bounded_socket import BoundedSocket
 from regate_orchestrator.errors import ConfigurationError
 
 _BACKLOG: Final = 2_048
 _TICK_SECONDS: Final = 0.05
+_CERTIFICATE_SECONDS: Final = 30
+"""How often the files of the certificate are looked at."""
 _PING_SECONDS: Final = 20.0
 """How often a WebSocket is pinged, and how long its answer may take."""
 
@@ -66,6 +69,7 @@ class _Server(uvicorn.Server):
         self,
         config: uvicorn.Config,
         *,
+        tls: ServerTls | None,
         notice_s: float = 0,
         when_listening: Callable[[], Awaitable[None]] | None = None,
     ) -> None:
@@ -75,6 +79,9 @@ class _Server(uvicorn.Server):
         self._when_listening = when_listening
         config.load()
         config.lifespan_class = _Lifespan
+        if tls is not None:
+            config.ssl = tls.context
+            config.callback_notify, config.timeout_notify = tls.refresh, _CERTIFICATE_SECONDS
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """Start the application and listen. Raises `ConfigurationError` where uvicorn would leave the
@@ -139,16 +146,20 @@ def serve(app: ASGIApp, listen: Listen, *, when_listening: Callable[[str], Await
     """Serve until SIGINT or SIGTERM, then let running requests finish. Blocks; the application's lifespan
     runs within it.
 
-    `when_listening` is called with the address, as `http://host:port`, once requests are answered there.
-    Raises `ConfigurationError` when the address cannot be had or the application does not start.
+    `when_listening` is called with the address, as `http://host:port` (or `https`), once requests are
+    answered there. Raises `ConfigurationError` when the address cannot be had or the application does not
+    start.
     """
     listener = bind(listen)
-    address = f"http://{authority(listen.host, listener.getsockname()[1])}"
-    config = _configuration(app, listen)
+    address = f"{listen.scheme}://{authority(listen.host, listener.getsockname()[1])}"
+    config, tls = _configuration(app, listen), _tls(listen)
 
     async def run() -> None:
         server = _Server(
-            config, notice_s=listen.shutdown_notice_s, when_listening=lambda: when_listening(address)
+            config,
+            tls=tls,
+            notice_s=listen.shutdown_notice_s,
+            when_listening=lambda: when_listening(address),
         )
         await server.serve(sockets=[listener])
 
@@ -163,10 +174,10 @@ class Running:
 
     def __init__(self, app: ASGIApp, listen: Listen) -> None:
         self._socket = bind(listen)
-        self._server = _Server(_configuration(app, listen))
+        self._server = _Server(_configuration(app, listen), tls=_tls(listen))
         self._group = asyncio.TaskGroup()
         self.port: int = self._socket.getsockname()[1]
-        self.url = f"http://{authority(listen.host, self.port)}"
+        self.url = f"{listen.scheme}://{authority(listen.host, self.port)}"
 
     async def __aenter__(self) -> Self:
         await self._group.__aenter__()
@@ -200,6 +211,10 @@ class Running:
             raise group.exceptions[0] from None
         finally:
             self._socket.close()
+
+
+def _tls(listen: Listen) -> ServerTls | None:
+    return None if listen.tls is None else ServerTls(listen.tls)
 
 
 def _configuration(app: ASGIApp, listen: Listen) -> uvicorn.Config:

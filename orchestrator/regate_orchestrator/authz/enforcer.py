@@ -44,6 +44,7 @@ from regate_orchestrator.authz.records import (
     identity_input,
     policy_input,
     record_of,
+    refused_identity,
     value_entry,
 )
 from regate_orchestrator.authz.remembered import REMEMBERED_POINTS, recalled
@@ -97,13 +98,7 @@ class Enforcer:
         principal = self._principals.read(answer.value) if answer.defined else None
         self._measures.decided("authn", allowed=principal is not None)
         if principal is None:
-            refused = {
-                "kind": "identity",
-                "request_id": request_id,
-                "revision": answer.revision,
-                "allowed": False,
-            }
-            await self._audit.record({**refused, "authentication": authentication.as_record()})
+            await self._audit.record(refused_identity(authentication, answer, request_id=request_id))
             raise Unauthenticated("The token does not name a principal that may use this service.")
         return principal, answer.made_for
 

@@ -36,8 +36,18 @@ def identity_input(
         "request_id": request_id,
         "action": "authn.principal",
         "claims": claims,
-        "method": authentication.kind,
-        "provider": {"name": authentication.provider, "kind": authentication.kind},
+        **authentication.as_input(),
+    }
+
+
+def refused_identity(authentication: Authentication, answer: Answer, *, request_id: str) -> JsonObject:
+    """Return the record of a caller of whom the policy makes no principal."""
+    return {
+        "kind": "identity",
+        "request_id": request_id,
+        "revision": answer.revision,
+        "allowed": False,
+        "authentication": authentication.as_record(),
     }
 
 
