@@ -13,7 +13,7 @@ from tests.adapters.mcp.conftest import OPEN, serving
 from tests.deployments import only_on
 from tests.e2e.conftest import ScriptedUpstream, World
 
-from regate_gateway.auth.authentication import open_verifier
+from regate_gateway.auth.authentication import development_verifier
 from regate_gateway.composition.wiring import gateway_app
 from regate_gateway.config.settings import Settings
 from regate_gateway.http.server import Running
@@ -120,8 +120,7 @@ async def test_the_callers_token_goes_with_the_context_and_into_no_record(world:
     context = await services.authenticator.context(scope)
 
     assert context.credential is not None
-    async with open_verifier(world.settings) as verifier:
-        claims = await verifier.verify(token)
+    claims = await development_verifier(world.settings).verify(token)
     assert (context.credential.token, context.credential.audiences) == (token, {claims["aud"]})
     assert context.credential.expires == claims["exp"]
     assert token not in repr(context)

@@ -16,7 +16,9 @@ from regate_adapters.audit.log import SegmentedAuditLog
 from regate_gateway.cli.main import main
 from regate_gateway.telemetry.audit_story import Withheld, story_of
 
-WHO = {"tenant": "acme", "subject": "alice", "asked_as": {"id": "alice", "teams": ["hr"]}, "revision": "r1"}
+BY = {"provider": "keys", "kind": "api_key", "credential": "rgk_1"}
+ASKED = {"asked_as": {"id": "alice", "teams": ["hr"]}, "authentication": BY}
+WHO = {"tenant": "acme", "subject": "alice", "revision": "r1", **ASKED}
 CHUNKS = [f"acme/file-{name}/e/00000{number}" for name in "ab" for number in range(2)]
 
 
@@ -156,6 +158,7 @@ def test_story_is_for_a_person_and_with_json_for_a_program(tmp_path: Path) -> No
     assert person.exit_code == 0
     for said in (
         "alice@acme (teams: hr)",
+        "by       keys (api_key), credential rgk_1",
         "revision r1",
         "file-a: 1 chunks",
         "req_1",

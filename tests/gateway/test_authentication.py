@@ -160,6 +160,29 @@ def test_unusable_jwks_does_not_start(source: dict[str, str]) -> None:
         check(with_jwt("RS256", **source))
 
 
+def hs(number: int) -> dict[str, object]:
+    entry = {"kind": "jwt", "issuer": f"i{number}", "audience": "a", "algorithms": ["HS256"]}
+    return {**entry, "name": f"idp-{number}", "secret_env": f"SECRET_{number}"}
+
+
+def test_tokens_are_minted_for_the_one_issuer_that_shares_a_secret(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SECRET_1", "1" * 32)
+    published = {**hs(2), "algorithms": ["RS256"], "secret_env": None, "discovery": True}
+    keys: dict[str, object] = {"name": "keys", "kind": "api_key"}
+    said = []
+    for providers in ([published, hs(1), keys], [hs(1), hs(3)], [keys]):
+        settings = load_settings(overrides={"auth": {"providers": providers}})
+        try:
+            said.append(f"{token_rules(settings).issuer} {shared_secret(settings).reveal()[0]}")
+        except ConfigurationError as error:
+            said.append(error.message)
+    assert said == [
+        "i1 1",
+        "auth.providers: several issuers share a secret with the gateway (idp-1, idp-3)",
+        "auth.providers: there is no issuer of JWTs among them",
+    ]
+
+
 def test_tokens_of_a_provider_cannot_be_minted_here() -> None:
     with pytest.raises(ConfigurationError, match="private key"):
         shared_secret(with_jwt("RS256", jwks_url="https://idp.example/jwks"))

@@ -55,7 +55,16 @@ async def neighbour() -> AsyncIterator[str]:
     async def keys(request: web.Request) -> web.Response:
         return web.json_response(JWKS)
 
+    async def configuration(request: web.Request) -> web.Response:
+        place = f"http://{request.host}"
+        return web.json_response({"issuer": f"{place}/realm", "jwks_uri": f"{place}/keys"})
+
+    async def review(request: web.Request) -> web.Response:
+        return web.json_response({"kind": "TokenReview", "status": {"error": "invalid"}}, status=201)
+
     app = web.Application()
+    app.router.add_get("/realm/.well-known/openid-configuration", configuration)
+    app.router.add_post("/apis/authentication.k8s.io/v1/tokenreviews", review)
     app.router.add_get("/v1/models", models)
     app.router.add_post("/v1/embeddings", embeddings)
     app.router.add_post("/v1/moderations", moderations)
@@ -85,6 +94,21 @@ def jwt(url: str) -> dict[str, Any]:
     return {"jwt": {"issuer": "i", "audience": "a", "algorithms": ["EdDSA"], "jwks_url": url}}
 
 
+def providers(url: str, token_file: Path) -> dict[str, Any]:
+    """An issuer whose keys are named, one whose keys are found, API keys, and a cluster."""
+    token_file.write_text("own")
+    common = {"kind": "jwt", "audience": "a", "algorithms": ["EdDSA"]}
+    cluster = {"kind": "kubernetes", "audience": "a", "tenant": "acme", "api_server": url}
+    return {
+        "providers": [
+            {"name": "named", "issuer": "i", "jwks_url": f"{url}/keys", **common},
+            {"name": "found", "issuer": f"{url}/realm", "discovery": True, **common},
+            {"name": "keys", "kind": "api_key"},
+            {"name": "pods", "token_file": token_file, **cluster},
+        ]
+    }
+
+
 async def told(settings: Settings) -> dict[str, Diagnosis]:
     return {diagnosis.name: diagnosis async for diagnosis in diagnoses(settings)}
 
@@ -97,7 +121,7 @@ async def test_everything_that_answers_is_told_and_nothing_is_made(
     configured = settings(
         tmp_path,
         upstreams=[upstream(neighbour, models=["small", "huge"])],
-        auth=jwt(f"{neighbour}/keys"),
+        auth=providers(neighbour, tmp_path / "token"),
         embeddings=embeddings,
         guards=moderation(neighbour),
     )
@@ -108,16 +132,18 @@ async def test_everything_that_answers_is_told_and_nothing_is_made(
         code,
         result["ok"],
         [one["name"] for one in result["diagnoses"] if not one["ok"]],
-        list(tmp_path.iterdir()),
+        [path.name for path in tmp_path.iterdir()],
     ) == (
         0,
         True,
         [],
-        [],
+        ["token"],
     )
     says = {one["name"]: one["says"] for one in result["diagnoses"]}
     assert says["upstreams.local"] == "lists 2 models; not among them: huge"
-    assert says["auth.jwt.jwks_url"].endswith("gave 1 usable keys")
+    assert says["auth.providers.named.jwks_url"].endswith("/keys gave 1 usable keys")
+    assert says["auth.providers.found.discovery"].endswith("/realm gave 1 usable keys")
+    assert says["auth.providers.pods.api_server"] == f"{neighbour} reviews tokens"
     assert says["embeddings (small)"] == "vectors of 3 dimensions"
     assert says["guards.providers.mod"] == "looks at texts; of 'Hello' it says violence"
     assert says["opa"].startswith("OPA ")

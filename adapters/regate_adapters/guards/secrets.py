@@ -24,6 +24,7 @@ _TOKENS: Final[tuple[tuple[tuple[str, ...], str], ...]] = (
     (("npm_",), r"npm_[A-Za-z0-9]{36}(?![A-Za-z0-9])"),
     (("pypi-AgE",), r"pypi-AgE[A-Za-z0-9_-]{50,512}"),
     (("hf_",), r"hf_[A-Za-z0-9]{30,64}"),
+    (("rgk_",), r"rgk_[0-9A-Za-z]{12}_[0-9A-Za-z]{49}(?![A-Za-z0-9])"),  # our own
     (("gsk_",), r"gsk_[A-Za-z0-9]{40,64}"),
     (("xai-",), r"xai-[A-Za-z0-9]{60,100}"),
     (("SG.",), r"SG\.[A-Za-z0-9_-]{16,32}\.[A-Za-z0-9_-]{32,64}"),

@@ -37,6 +37,7 @@ HITS: Final[dict[str, list[str]]] = {
         "«xoxb-1234567890-abcdefghij»",
         "sk_test is no key, «sk_live_abcdefghijklmnop» is",
         f"«hf_{A40[:34]}»",
+        f"«rgk_{A40[:12]}_{A40}{A40[:9]}» of ours",
         f"Bearer «{JWT}».",
         f"before\n«{PEM}»\nafter",
         "-----BEGIN it, «-----BEGIN PRIVATE KEY-----\\nMIIEvQIBADANBgkqhkiG\\n-----END PRIVATE KEY-----»",
