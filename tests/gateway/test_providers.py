@@ -125,6 +125,15 @@ async def test_cluster_takes_what_names_it_or_what_names_nobody(
     assert {name: one and one.name for name, one in found.items()} == expected
 
 
+async def test_lone_cluster_is_told_of_no_credential_that_is_not_its_own(store: SqlStateStore) -> None:
+    ours, theirs = token("https://cluster", secret="x" * 32), token(next(iter(SECRETS)))
+    found = []
+    for entry in (cluster(issuer="https://cluster"), cluster()):
+        async with open_providers(settings(entry), store.api_keys) as providers:
+            found.append([providers.of_token(one) is not None for one in (ours, theirs, "rgk_x")])
+    assert found == [[True, False, False], [True, True, False]]
+
+
 @pytest.mark.parametrize(
     ("entry", "says"),
     [

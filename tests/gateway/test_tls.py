@@ -147,6 +147,20 @@ def test_running_server_takes_a_new_certificate(tmp_path: Path, monkeypatch: pyt
     on_uvloop(in_time())
 
 
+def test_handshake_that_does_not_come_is_ended(tmp_path: Path) -> None:
+    Authority(tmp_path).server()
+    given = listen(tmp_path).model_copy(update={"head_timeout_s": 0.2})
+
+    async def scenario() -> None:
+        async with Running(showing_the_certificate, given) as server, asyncio.timeout(30):
+            reader, writer = await asyncio.open_connection("127.0.0.1", server.port)
+            with suppress(ConnectionError):
+                assert await reader.read() == b""
+            writer.close()
+
+    on_uvloop(scenario())
+
+
 @pytest.mark.parametrize("broken", ["server.crt", "server.key", "authority.pem"])
 def test_files_that_cannot_be_used_do_not_start(tmp_path: Path, broken: str) -> None:
     authority = Authority(tmp_path)

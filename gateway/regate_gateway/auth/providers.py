@@ -41,13 +41,14 @@ class Providers:
         self._by_issuer = {one.issuer: one for one in of_tokens if one.issuer is not None}
         self._others = next((one for one in of_tokens if one.issuer is None), None)
         self._api_keys = next((one for one in providers if one.kind == "api_key"), None)
-        self._only = of_tokens[0] if len(of_tokens) == 1 and self._api_keys is None else None
+        is_lone = len(of_tokens) == 1 and self._api_keys is None and of_tokens[0].kind == "jwt"
+        self._only = of_tokens[0] if is_lone else None
         self.certificates = next((one for one in providers if one.kind == "mtls"), None)
         """Who vouches for callers that present a certificate and no token."""
 
     def of_token(self, token: str) -> Provider | None:
         """Return who verifies this token, or None when nobody does."""
-        if self._only is not None:  # it looks at the issuer itself
+        if self._only is not None:  # it looks at the issuer itself, and tells nobody of the token
             return self._only
         if token.startswith(API_KEY_PREFIX):
             return self._api_keys

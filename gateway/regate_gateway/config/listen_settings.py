@@ -54,7 +54,8 @@ class Listen(Section):
         description="Connections at once; one more is answered 503 and closed.",
     )
     head_timeout_s: Seconds = Field(
-        default=10, description="Time within which a request's whole head must arrive."
+        default=10,
+        description="Time within which a TLS handshake must be done, and a request's whole head must arrive.",
     )
     receive_timeout_s: Seconds = Field(
         default=30, description="Period in which at least 4 KiB of a request body (or its end) must arrive."

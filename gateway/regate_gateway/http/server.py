@@ -10,11 +10,11 @@ import asyncio
 import signal
 import socket
 import time
-from collections.abc import Awaitable, Callable
-from contextlib import suppress
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager, suppress
 from functools import partial
 from types import TracebackType
-from typing import Final, Self
+from typing import Any, Final, Self
 
 import uvicorn
 from starlette.types import ASGIApp
@@ -70,11 +70,13 @@ class _Server(uvicorn.Server):
         config: uvicorn.Config,
         *,
         tls: ServerTls | None,
+        handshake_s: float,
         notice_s: float = 0,
         when_listening: Callable[[], Awaitable[None]] | None = None,
     ) -> None:
         super().__init__(config)
         self.listening = asyncio.Event()
+        self._handshake_s = handshake_s
         self._notice_s = notice_s
         self._when_listening = when_listening
         config.load()
@@ -88,7 +90,8 @@ class _Server(uvicorn.Server):
         process.
         """
         try:
-            await super().startup(sockets)
+            with _handshakes_within(self._handshake_s):
+                await super().startup(sockets)
         except SystemExit:
             raise ConfigurationError(self.lifespan.failure) from None
         if self._when_listening is not None:
@@ -120,6 +123,26 @@ class _Server(uvicorn.Server):
             if running:
                 await asyncio.wait(running, timeout=_LAST_WORDS_SECONDS)
             raise
+
+
+@contextmanager
+def _handshakes_within(seconds: float) -> Iterator[None]:
+    """Have a server that is made meanwhile end a TLS handshake that takes longer. uvicorn makes it, and does
+    not say; the loop's own limit is a minute.
+    """
+    loop = asyncio.get_running_loop()
+    usual = loop.create_server
+
+    def create_server(*args: Any, **kwargs: Any) -> Any:
+        if kwargs.get("ssl") is not None:
+            kwargs["ssl_handshake_timeout"] = seconds
+        return usual(*args, **kwargs)
+
+    loop.create_server = create_server  # type: ignore[method-assign]
+    try:
+        yield
+    finally:
+        loop.create_server = usual  # type: ignore[method-assign]
 
 
 def bind(listen: Listen) -> socket.socket:
@@ -158,6 +181,7 @@ def serve(app: ASGIApp, listen: Listen, *, when_listening: Callable[[str], Await
         server = _Server(
             config,
             tls=tls,
+            handshake_s=listen.head_timeout_s,
             notice_s=listen.shutdown_notice_s,
             when_listening=lambda: when_listening(address),
         )
@@ -174,7 +198,9 @@ class Running:
 
     def __init__(self, app: ASGIApp, listen: Listen) -> None:
         self._socket = bind(listen)
-        self._server = _Server(_configuration(app, listen), tls=_tls(listen))
+        self._server = _Server(
+            _configuration(app, listen), tls=_tls(listen), handshake_s=listen.head_timeout_s
+        )
         self._group = asyncio.TaskGroup()
         self.port: int = self._socket.getsockname()[1]
         self.url = f"{listen.scheme}://{authority(listen.host, self.port)}"
