@@ -90,11 +90,6 @@ class ApiKeyVerifier:
             entries=_MAX_REMEMBERED, most_bytes=_MAX_BYTES, clock=clock
         )
 
-    @property
-    def ready(self) -> bool:
-        """Keys are where the state is, and readiness asks that itself."""
-        return True
-
     async def verify(self, presented: str) -> Mapping[str, Json]:
         """Return the claims that the key stands for; `jti` is its id. Raises `Unauthenticated`, and
         `StateUnavailable`.

@@ -52,11 +52,6 @@ class CertificateVerifier:
         self._rules = rules
         self._clock = clock
 
-    @property
-    def ready(self) -> bool:
-        """All that it needs comes with the certificate."""
-        return True
-
     async def verify(self, presented: str) -> Mapping[str, Json]:
         """Return the claims of a certificate that the server verified; `jti` is its SHA-256 fingerprint.
         Raises `Unauthenticated` for one that has expired since, or has not exactly one name of the kind that

@@ -103,11 +103,6 @@ class KubernetesVerifier:
         if session is not None:
             await session.close()
 
-    @property
-    def ready(self) -> bool:
-        """It is asked when it is needed."""
-        return True
-
     async def verify(self, presented: str) -> Mapping[str, Json]:
         """Return the claims of the service account whose token it is. Raises `Unauthenticated`, and
         `IdentityUnavailable` when the API gives no usable answer in time.

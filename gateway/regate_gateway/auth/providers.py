@@ -54,9 +54,3 @@ class Providers:
             return self._api_keys
         issuer = issuer_in(token) if self._by_issuer else None
         return self._others if issuer is None else self._by_issuer.get(issuer, self._others)
-
-    @property
-    def ready(self) -> bool:
-        """Whether all have at hand what they verify with."""
-        every = (*self._by_issuer.values(), self._others, self._api_keys, self.certificates)
-        return all(one.verifier.ready for one in every if one is not None)

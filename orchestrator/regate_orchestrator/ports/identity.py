@@ -24,8 +24,3 @@ class IdentityProvider(Protocol):
         outcome.
         """
         ...
-
-    @property
-    def ready(self) -> bool:
-        """Whether what it verifies with is at hand."""
-        ...
