@@ -25,6 +25,7 @@ TABLE: list[tuple[errors.RegateError, int, str, str | None]] = [
     (errors.EgressDenied(), 403, "permission_error", "egress_denied"),
     (errors.FetchFailed("m"), 400, "invalid_request_error", "fetch_failed"),
     (errors.GuardUnavailable("d"), 503, "server_error", "guard_unavailable"),
+    (errors.IdentityUnavailable("d"), 503, "server_error", "identity_unavailable"),
     (errors.PolicyUnavailable("d"), 503, "server_error", "policy_unavailable"),
     (errors.StateUnavailable("d"), 503, "server_error", "state_unavailable"),
     (errors.VectorStoreUnavailable("d"), 503, "server_error", "vector_store_unavailable"),
