@@ -12,6 +12,7 @@ between translates.
     │   ├── NotFound                404, absent and invisible alike
     │   ├── TooLarge                413
     │   └── LimitExceeded           429
+    │       └── BudgetSpent         what may be spent within a day or a month is spent
     ├── Unavailable                 the operator can mend a dependency; nothing was done
     │   ├── IdentityUnavailable     a provider could not say whether a credential holds
     │   ├── PolicyUnavailable       OPA gave no usable answer
@@ -20,6 +21,7 @@ between translates.
     │   ├── EmbeddingsUnavailable   the embedder failed
     │   ├── GuardUnavailable        a guard that must look at a text did not
     │   ├── ExtractionUnavailable   a file could not be read now, by no fault of its own
+    │   ├── QuotaUnavailable        what was spent so far cannot be counted
     │   ├── GatewayStopped          the gateway ended, or its lease did, while it made a response
     │   ├── AuditUnavailable        the record could not be written, so the effect did not happen
     │   └── FilterNotExpressible    the policy's residual has no exact form in this store
@@ -154,6 +156,12 @@ class LimitExceeded(CallerError):
         self.retry_after = retry_after
 
 
+class BudgetSpent(LimitExceeded):
+    """A budget of a day or a month is spent. Trying again within a minute does not help."""
+
+    code = "insufficient_quota"
+
+
 class Unavailable(RegateError):
     """A dependency gave no usable answer. Always a refusal: nothing was read, written or sent because
     of the missing answer.
@@ -214,6 +222,13 @@ class ExtractionUnavailable(Unavailable):
 
     code = "extraction_unavailable"
     default_message = "The file cannot be read at this moment. Try again later."
+
+
+class QuotaUnavailable(Unavailable):
+    """The counter that gateways share gave no answer, so nothing may be spent."""
+
+    code = "quota_unavailable"
+    default_message = "The quota counter is unavailable, so the request was refused. Try again later."
 
 
 class GatewayStopped(Unavailable):

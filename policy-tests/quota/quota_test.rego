@@ -74,6 +74,69 @@ test_as_shipped_all_limits_are_said if {
 	object.keys(quota.limits) == object.keys(default_limits) with input as asked_for(given.ann)
 }
 
+scoped := {
+	"persons": {
+		"default": {"concurrent": 2},
+		"tenants": {"acme": {"tokens_per_day": 500}},
+		"roles": {"batch": {"concurrent": 9}, "boss": {"concurrent": 8}},
+	},
+	"roles": {"batch": {"tokens_per_month": 7000}},
+	"tenants": {"acme": {"rpm": 30, "cost_per_month": 100}},
+	"models": {"small": {"concurrent": 4}},
+}
+
+of_person(limits) := {"scope": "person", "limits": limits}
+
+of_model := {"scope": "model", "limits": {"concurrent": 4}}
+
+of_tenant := {"scope": "tenant", "limits": {"rpm": 30, "cost_per_month": 100}}
+
+of_role := {"scope": "role", "name": "batch", "limits": {"tokens_per_month": 7000}}
+
+scoped_cases := {
+	"nothing of their own": [holding(given.mallory, []), {of_person({"concurrent": 2}), of_model}],
+	"a tenant": [holding(given.ann, []), {of_person({"concurrent": 2, "tokens_per_day": 500}), of_model, of_tenant}],
+	"two roles": [
+		holding(given.ann, ["batch", "boss"]),
+		{of_person({"concurrent": 9, "tokens_per_day": 500}), of_model, of_tenant, of_role},
+	],
+}
+
+test_there_are_scoped_cases if count(scoped_cases) == 3
+
+test_scoped_case[name] if {
+	some name, [principal, expected] in scoped_cases
+	found := quota.limits with input as asked_for(principal) with data.regate.scoped_quotas as scoped
+	{scope | some scope in found.scopes} == expected
+	count(found.scopes) == count(expected)
+}
+
+test_a_scoped_limit_that_is_no_number_is_said_as_it_is_so_that_it_is_refused if {
+	wrong := json.patch(scoped, [{"op": "replace", "path": "persons/default/concurrent", "value": "x"}])
+	found := quota.limits with input as asked_for(given.mallory) with data.regate.scoped_quotas as wrong
+	of_person({"concurrent": "x"}) in found.scopes
+}
+
+test_a_model_that_has_a_price_is_said_with_it if {
+	prices := {"small": {"input": 0.5, "output": 2}}
+	found := quota.limits with input as asked_for(given.ann) with data.regate.model_prices as prices
+	found.price == {"input": 0.5, "output": 2}
+}
+
+test_as_shipped_nothing_but_the_six_is_said if {
+	object.keys(quota.limits) == object.keys(default_limits) with input as asked_for(given.mallory)
+}
+
+test_there_are_no_limits_without_the_scoped_ones if {
+	not quota.limits with input as asked_for(given.ann) with data.regate.scoped_quotas as false
+	quota.deny_reasons == {"no_scoped_quotas"} with input as asked_for(given.ann) with data.regate.scoped_quotas as false
+}
+
+test_there_are_no_limits_without_the_prices if {
+	not quota.limits with input as asked_for(given.ann) with data.regate.model_prices as false
+	quota.deny_reasons == {"no_model_prices"} with input as asked_for(given.ann) with data.regate.model_prices as false
+}
+
 storing(principal) := object.union(asked_for(principal), {"action": "quota.storage"})
 
 storage_limits := {

@@ -21,6 +21,7 @@ from regate_orchestrator.authz.limits import QuotaLimits
 from regate_orchestrator.errors import NotPermitted
 from regate_orchestrator.filters.expression import ALWAYS
 from regate_orchestrator.ports import Allowance, Exhausted
+from regate_orchestrator.quota.metering import Used
 from regate_orchestrator.responses.request import ResponseRequest
 from regate_orchestrator.responses.tools.kinds.file_search import FileSearchTool
 from regate_orchestrator.values import StoreId
@@ -40,14 +41,28 @@ def limits(**changes: int) -> QuotaLimits:
 
 @pytest.mark.parametrize(
     ("seconds", "text"),
-    [(0.0, "0s"), (0.02, "1s"), (12, "12s"), (59.1, "1m0s"), (60.75, "1m1s"), (3_600, "60m0s")],
+    [
+        (0.0, "0s"),
+        (0.02, "1s"),
+        (12, "12s"),
+        (59.1, "1m0s"),
+        (60.75, "1m1s"),
+        (3_599.5, "1h0m0s"),
+        (90_061, "25h1m1s"),
+    ],
 )
 def test_durations_are_whole_seconds_and_never_too_short(seconds: float, text: str) -> None:
     assert duration(seconds) == text
 
 
-def test_headers_are_those_of_the_api() -> None:
-    found = Exhausted("tokens", 50, 3.2, Allowance(10, 4, 60.75), Allowance(1_000, 0, 12.0))
+def test_headers_are_those_of_the_api_and_of_the_limit_of_which_the_least_is_left() -> None:
+    tokens = Allowance(1_000, 0, 12.0, "person", "tpm")
+    others = (
+        Allowance(10_000, 5_000, 60.0, "tenant", "tpm"),
+        Allowance(1, 0, 60.0, "model", "rpm"),
+        Allowance(1, 0, 60.0, "person", "requests_per_day"),
+    )
+    found = Exhausted(tokens, 50, 3.2, (Allowance(10, 4, 60.75), tokens, *others))
 
     assert dict(rate_headers(found)) == {
         b"x-ratelimit-limit-requests": b"10",
@@ -82,17 +97,17 @@ def test_what_a_forwarded_request_asks_for(values: dict[str, Any], output: int |
 
 
 @pytest.mark.parametrize(
-    ("demand", "tokens"),
+    ("demand", "needs"),
     [
-        (Demand(7, 20), 27),
-        (Demand(7, 20, choices=3), 67),
-        (Demand(7), 1_007),
-        (Demand(7, 5_000), 2_007),
-        (Demand(7, 20, writes=False), 7),
+        (Demand(7, 20), Used(7, 20)),
+        (Demand(7, 20, choices=3), Used(7, 60)),
+        (Demand(7), Used(7, 1_000)),
+        (Demand(7, 5_000), Used(7, 2_000)),
+        (Demand(7, 20, writes=False), Used(7)),
     ],
 )
-def test_what_a_request_is_taken_to_need(demand: Demand, tokens: int) -> None:
-    assert demand.tokens(limits(max_output_tokens=2_000)) == tokens
+def test_what_a_request_is_taken_to_need(demand: Demand, needs: Used) -> None:
+    assert demand.needs(limits(max_output_tokens=2_000)) == needs
 
 
 # ---------------------------------------------------------------- narrowing
@@ -192,7 +207,7 @@ def tokens_of(body: bytes, *, size: int = 7, writes: bool = True, streamed: bool
     tap = UsageTap(sent=100, writes=writes, streamed=streamed)
     for start in range(0, len(body), size):
         tap.note(body[start : start + size])
-    return tap.tokens()
+    return tap.used().total
 
 
 def stream(*chunks: Any) -> bytes:
@@ -225,6 +240,25 @@ def test_a_stream_without_usage_has_about_a_token_in_an_event() -> None:
     pieces = [{"choices": [{"delta": {"content": "word " * 3}}], "usage": None} for _ in range(60)]
 
     assert tokens_of(stream(*pieces), streamed=True) == 161
+
+
+@pytest.mark.parametrize(
+    ("usage", "used"),
+    [
+        (USAGE, Used(7, 3)),
+        ({"prompt_tokens": 7, "total_tokens": 12}, Used(7, 5)),
+        ({"prompt_tokens": 7, "completion_tokens": 3, "total_tokens": 15}, Used(7, 8)),
+        ({"completion_tokens": 3, "total_tokens": 10}, Used(7, 3)),
+        ({"total_tokens": 10}, Used(10, 0)),
+        ({"completion_tokens": 3}, Used(0, 3)),
+        ({"prompt_tokens": 70, "total_tokens": 10}, Used(10, 0)),
+    ],
+)
+def test_what_was_sent_and_written_is_told_apart(usage: dict[str, Any], used: Used) -> None:
+    tap = UsageTap(sent=100, writes=True, streamed=False)
+    tap.note(json.dumps({"usage": usage}).encode())
+
+    assert tap.used() == used
 
 
 def test_text_that_looks_like_usage_is_none() -> None:
@@ -263,4 +297,4 @@ def test_an_answer_of_any_size_is_looked_at_in_bounded_memory() -> None:
         tap.note(b"x" * 65_536)
     tap.note(b'"usage": {"total_tokens": 77}}')
 
-    assert (tap.tokens(), len(tap._tail)) == (77, 4_096)
+    assert (tap.used().total, len(tap._tail)) == (77, 4_096)

@@ -16,6 +16,7 @@ from typing import Final
 import orjson
 
 from regate_orchestrator.errors import (
+    BudgetSpent,
     CallerError,
     ConfigurationError,
     InvalidRequest,
@@ -67,6 +68,7 @@ _CALLER: Final[tuple[tuple[type[CallerError], int, str], ...]] = (
     (Conflict, 409, "invalid_request_error"),
     (TooLarge, 413, "invalid_request_error"),
     (Unprocessable, 422, "invalid_request_error"),
+    (BudgetSpent, 429, "insufficient_quota"),
     (LimitExceeded, 429, "rate_limit_error"),
     (InvalidRequest, 400, "invalid_request_error"),
 )
@@ -139,6 +141,8 @@ def envelope(error: BaseException) -> tuple[int, Headers, bytes]:
     ]
     if answer.retry_after is not None:
         headers.append((b"retry-after", str(answer.retry_after).encode()))
+    if isinstance(error, BudgetSpent):  # OpenAI's clients would try again all the same
+        headers.append((b"x-should-retry", b"false"))
     if answer.status == 401:
         headers.append((b"www-authenticate", b'Bearer realm="regate"'))
     if isinstance(error, MethodNotAllowed):

@@ -18,10 +18,16 @@ from regate_gateway.http.errors import Headers
 from regate_gateway.routes.call import Call, Caller
 from regate_orchestrator.authz.decisions import Decision
 from regate_orchestrator.authz.limits import QuotaLimits
-from regate_orchestrator.errors import LimitExceeded, NotPermitted
-from regate_orchestrator.ports import Allowance, Exhausted
+from regate_orchestrator.errors import BudgetSpent, LimitExceeded, NotPermitted
+from regate_orchestrator.ports import BUDGETS, Allowance, Exhausted, Meter, Scope
 from regate_orchestrator.quota.limits import granted, quota_question
-from regate_orchestrator.quota.metering import UNASKED_OUTPUT_TOKENS, MeteredBackend, Spending
+from regate_orchestrator.quota.metering import (
+    NOTHING_USED,
+    UNASKED_OUTPUT_TOKENS,
+    MeteredBackend,
+    Spending,
+    Used,
+)
 from regate_orchestrator.quota.storage import stored_size
 from regate_orchestrator.responses.granting import Grant, Granted
 from regate_orchestrator.responses.request import Limits, ResponseRequest
@@ -37,7 +43,22 @@ backends refuse what exceeds their own.
 
 _OUTPUT_LIMITS: Final = ("max_tokens", "max_completion_tokens")
 _CHOICES: Final = ("n", "best_of")
-_UNITS: Final = {"requests": "requests per minute (RPM)", "tokens": "tokens per minute (TPM)"}
+_UNITS: Final[Mapping[Meter, str]] = {
+    "rpm": "requests per minute (RPM)",
+    "tpm": "tokens per minute (TPM)",
+    "concurrent": "requests at the same time",
+}
+_BUDGETS: Final = {
+    meter: ("money" if unit == "cost" else unit, window)
+    for window, meters in BUDGETS.items()
+    for unit, meter in meters.items()
+}
+_WHOSE: Final[Mapping[Scope, str]] = {
+    "person": "",
+    "role": " by all who hold a role of yours",
+    "tenant": " by your tenant",
+    "model": " by all who use this model",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,36 +72,43 @@ class Demand:
     choices: int = 1
     writes: bool = True
 
-    def tokens(self, limits: QuotaLimits) -> int:
+    def needs(self, limits: QuotaLimits) -> Used:
         """Return what the request is taken to need before it is answered."""
         if not self.writes:
-            return self.sent
+            return Used(self.sent)
         output = UNASKED_OUTPUT_TOKENS if self.output is None else self.output
-        return self.sent + min(output, limits.max_output_tokens) * self.choices
+        return Used(self.sent, min(output, limits.max_output_tokens) * self.choices)
 
 
-async def spend(caller: Caller, decision: Decision, demand: Demand) -> Spending:
+async def spend(caller: Caller, decision: Decision, demand: Demand, *, model: str) -> Spending:
     """Return the request counted under the decision on `quota_question`, after having the answer say what is
     left, where it has headers.
 
-    Raises `LimitExceeded` for a limit that is used up, and `NotPermitted` where the policy grants nothing at
-    all.
+    Raises `LimitExceeded` for a limit that is used up (`BudgetSpent` for one of a day or a month), and
+    `NotPermitted` where the policy grants nothing at all.
     """
     services, limits = caller.services, granted(decision)
     if demand.writes and not (limits.max_turns and limits.max_output_tokens):
         raise NotPermitted("The policy does not permit you answers of a model.")
-    found = await services.quotas.count(caller.context, limits, tokens=demand.tokens(limits))
+    found = await services.quotas.count(caller.context, limits, model=model, needs=demand.needs(limits))
     if isinstance(caller, Call):
         caller.request.scope["state"]["answer_headers"] = rate_headers(found)
     if isinstance(found, Exhausted):
-        raise LimitExceeded(_refusal(found), retry_after=found.after_s)
+        raise _refusal(found)
     return found
 
 
 def rate_headers(found: Spending | Exhausted) -> Headers:
-    """Return the headers with which the API tells what is left, in its own spelling."""
-    left = found.counted if isinstance(found, Spending) else found
-    return [*_headers_of("requests", left.requests), *_headers_of("tokens", left.tokens)]
+    """Return the headers with which the API tells what is left of a minute's limits, in its own spelling: of
+    the limit of which the least is left. What is left for all tenants together is told to none.
+    """
+    left = found.counted.allowances if isinstance(found, Spending) else found.allowances
+    headers: Headers = []
+    for meter, name in (("rpm", "requests"), ("tpm", "tokens")):
+        told = [one for one in left if one.meter == meter and one.scope != "model"]
+        if told:
+            headers += _headers_of(name, min(told, key=lambda one: one.remaining))
+    return headers
 
 
 def _headers_of(name: str, allowance: Allowance) -> Headers:
@@ -93,19 +121,33 @@ def _headers_of(name: str, allowance: Allowance) -> Headers:
 
 
 def duration(seconds: float) -> str:
-    """Return a duration as the API writes it, rounded up to whole seconds: `1m1s`, `12s`."""
+    """Return a duration as the API writes it, rounded up to whole seconds: `1m1s`, `12s`, `7h3m0s`."""
     minutes, rest = divmod(math.ceil(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    if hours:
+        return f"{hours}h{minutes}m{rest}s"
     return f"{minutes}m{rest}s" if minutes else f"{rest}s"
 
 
-def _refusal(found: Exhausted) -> str:
-    allowance = found.requests if found.limit == "requests" else found.tokens
-    used = allowance.limit - allowance.remaining
-    return (
-        f"Rate limit reached on {_UNITS[found.limit]}: limit {allowance.limit}, used {used}, requested "
-        f"{found.asked}. "
-        f"Try again in {duration(found.after_s)}."
-    )
+def _refusal(found: Exhausted) -> LimitExceeded:
+    refused, again = found.refused, duration(found.after_s)
+    whose = _WHOSE[refused.scope]
+    if found.model and refused.scope != "model":
+        whose += f" on the model '{found.model}'"
+    # How much all tenants together have used is told to none.
+    said = "" if refused.scope == "model" else _used(refused)
+    if refused.meter in _BUDGETS:
+        unit, window = _BUDGETS[refused.meter]
+        spent = "" if unit == "money" else said
+        message = f"The budget of {unit} for this {window}{whose} is spent{spent}. It is renewed in {again}."
+        return BudgetSpent(message, retry_after=found.after_s)
+    asked = f"{said}, requested {found.asked}" if said else ""
+    message = f"Rate limit reached on {_UNITS[refused.meter]}{whose}{asked}. Try again in {again}."
+    return LimitExceeded(message, retry_after=found.after_s)
+
+
+def _used(refused: Allowance) -> str:
+    return f": limit {refused.limit}, used {refused.limit - refused.remaining}"
 
 
 # ---------------------------------------------------------------- answers that pass through
@@ -186,11 +228,13 @@ def granting(caller: Caller, path: str) -> Grant:
                     caller.services.storage.room(caller.context, view, size=size)
                 )
             decision = await caller.services.enforcer.decide(caller.context, quota_question(view))
-            spending = await spend(caller, decision, Demand(sent, request.max_output_tokens))
+            demand = Demand(sent, request.max_output_tokens)
+            spending = await spend(caller, decision, demand, model=request.model)
             try:
                 narrowed = narrowed_request(request, spending.limits)
             except NotPermitted:
-                await spending.used(0)
+                await spending.used(NOTHING_USED)
+                await spending.end()
                 raise
             held = opening.pop_all()
         backend = MeteredBackend(caller.services.backend, spending)
@@ -198,7 +242,8 @@ def granting(caller: Caller, path: str) -> Grant:
         async def finalize() -> None:
             async with held:
                 if not backend.calls:  # it stands for no tokens then
-                    await spending.used(0)
+                    await spending.used(NOTHING_USED)
+                await spending.end()
 
         return Granted(narrowed, _within(caller.services.loop.limits, spending.limits), backend, finalize)
 

@@ -25,7 +25,21 @@ from regate_orchestrator.ports.mcp import (
 )
 from regate_orchestrator.ports.observation import AuditLog
 from regate_orchestrator.ports.policy import Answer, DecisionMemory, Planned, PolicyEngine, Recall
-from regate_orchestrator.ports.quota import Allowance, Counted, Exhausted, QuotaCounter
+from regate_orchestrator.ports.quota import (
+    BUDGETS,
+    METERS,
+    SCOPES,
+    UNLIMITED,
+    Account,
+    Allowance,
+    Amount,
+    Counted,
+    Exhausted,
+    Meter,
+    QuotaCounter,
+    Scope,
+    Window,
+)
 from regate_orchestrator.ports.retrieval import (
     Candidate,
     Chunk,
@@ -65,8 +79,14 @@ from regate_orchestrator.ports.web_search import (
 )
 
 __all__ = [
+    "BUDGETS",
     "GUARD_STEPS",
+    "METERS",
+    "SCOPES",
+    "UNLIMITED",
+    "Account",
     "Allowance",
+    "Amount",
     "Annotations",
     "Answer",
     "ApiKeyState",
@@ -112,6 +132,7 @@ __all__ = [
     "McpServers",
     "McpTool",
     "MembershipState",
+    "Meter",
     "Mode",
     "OrphanedBlobState",
     "OrphanedChunkState",
@@ -124,6 +145,7 @@ __all__ = [
     "QuotaCounter",
     "Recall",
     "ResponseState",
+    "Scope",
     "SearchFailed",
     "SearchProvider",
     "ServiceClient",
@@ -139,4 +161,5 @@ __all__ = [
     "WebHit",
     "WebPlace",
     "WebQuery",
+    "Window",
 ]

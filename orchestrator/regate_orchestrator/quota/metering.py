@@ -8,10 +8,10 @@ nothing. What HTTP shows of it is the gateway's.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
-from typing import Final
+from dataclasses import dataclass, field
+from typing import Final, TypeAlias
 
 from regate_orchestrator.authz.decisions import Context
 from regate_orchestrator.authz.limits import QuotaLimits
@@ -24,7 +24,8 @@ from regate_orchestrator.model_events import (
     RefusalWritten,
     TextWritten,
 )
-from regate_orchestrator.ports import Backend, Counted, Exhausted, QuotaCounter
+from regate_orchestrator.ports import METERS, Amount, Backend, Counted, Exhausted, QuotaCounter
+from regate_orchestrator.quota.accounts import accounts_of
 from regate_orchestrator.tokens import BYTES_PER_TOKEN, estimated_tokens
 from regate_orchestrator.values import JsonObject
 
@@ -32,48 +33,102 @@ UNASKED_OUTPUT_TOKENS: Final = 1_000
 """What an answer is taken to have, before it is there, where the request names no limit."""
 
 
+@dataclass(frozen=True, slots=True)
+class Used:
+    """Tokens that a request is taken to need, or used."""
+
+    input_tokens: int = 0
+    output_tokens: int = 0
+
+    @property
+    def total(self) -> int:
+        """Return the two together."""
+        return self.input_tokens + self.output_tokens
+
+    def __add__(self, other: Used) -> Used:
+        return Used(self.input_tokens + other.input_tokens, self.output_tokens + other.output_tokens)
+
+
+NOTHING_USED: Final = Used()
+
+NoteUsage: TypeAlias = Callable[[Context, str, Used], None]
+"""Is told once of every request that has ended: whose it was, its model, and what it used."""
+
+
 class Quotas:
     """Counts what callers spend within the limits that they are granted."""
 
-    def __init__(self, counter: QuotaCounter, metrics: Metrics | None = None) -> None:
+    def __init__(
+        self, counter: QuotaCounter, metrics: Metrics | None = None, note: NoteUsage | None = None
+    ) -> None:
         self._counter = counter
+        self._note = note
+        self.limited = False
+        """Whether anybody was granted less than everything yet."""
         self._refused = (metrics or Metrics()).counter(
             "regate_quota_refused",
             "Requests that would have passed their caller's limit.",
             ("limit",),
-            rows=[("requests",), ("tokens",)],
+            rows=[("requests",), ("tokens",), *((meter,) for meter in METERS if meter not in _NAMES)],
         )
 
-    async def count(self, context: Context, limits: QuotaLimits, *, tokens: int) -> Spending | Exhausted:
+    async def count(
+        self, context: Context, limits: QuotaLimits, *, model: str, needs: Used
+    ) -> Spending | Exhausted:
         """Count a request with the tokens that it is taken to need, or return which limit it would pass: then
         nothing was counted.
 
         An estimate alone refuses nobody for ever: it is counted as the whole limit at most.
         """
-        tokens = max(1, min(tokens, limits.tpm))
-        counted = await self._counter.reserve(
-            context.principal, rpm=limits.rpm, tpm=limits.tpm, tokens=tokens
+        accounts = accounts_of(context.principal, limits, model)
+        self.limited = self.limited or any(account.is_limited for account in accounts)
+        most = min(account.limits.get("tpm", needs.total) for account in accounts)
+        booked = Amount(
+            max(1, min(needs.total, most)), limits.price.of(needs.input_tokens, needs.output_tokens)
         )
+        counted = await self._counter.reserve(accounts, booked)
         if isinstance(counted, Exhausted):
-            self._refused.add(counted.limit)
+            self._refused.add(_NAMES.get(counted.refused.meter, counted.refused.meter))
             return counted
-        return Spending(limits, counted, self._counter, tokens)
+        return Spending(context, model, limits, counted, self._counter, booked, self._note)
 
 
+_NAMES: Final = {"rpm": "requests", "tpm": "tokens"}
+"""What the limits of a minute are called where they are counted."""
+
+
+@dataclass(slots=True)
 class Spending:
-    """One counted request. What its tokens are taken to be may be corrected as often as more is known."""
+    """One counted request. What it is taken to use may be corrected as often as more is known; `end` must be
+    called when it has ended, however it did.
+    """
 
-    def __init__(self, limits: QuotaLimits, counted: Counted, counter: QuotaCounter, tokens: int) -> None:
-        self.limits = limits
-        self.counted = counted
-        self._counter = counter
-        self._booked = tokens
+    context: Context
+    model: str
+    limits: QuotaLimits
+    counted: Counted
+    _counter: QuotaCounter
+    _booked: Amount
+    _note: NoteUsage | None = None
+    _used: Used = field(default=NOTHING_USED, init=False)
+    _has_ended: bool = field(default=False, init=False)
 
-    async def used(self, tokens: int) -> None:
-        """Have the request stand for this many tokens, instead of what it was taken to need."""
-        by, self._booked = tokens - self._booked, tokens
-        if by:
+    async def used(self, used: Used) -> None:
+        """Have the request stand for this, instead of what it was taken to need."""
+        self._used = used
+        now = Amount(used.total, self.limits.price.of(used.input_tokens, used.output_tokens))
+        by, self._booked = Amount(now.tokens - self._booked.tokens, now.cost - self._booked.cost), now
+        if by != Amount(0):
             await self._counter.correct(self.counted, by=by)
+
+    async def end(self) -> None:
+        """Count the request as running no more, and note what it used."""
+        if self._has_ended:
+            return
+        self._has_ended = True
+        await self._counter.release(self.counted)
+        if self._note is not None:
+            self._note(self.context, self.model, self._used)
 
 
 @dataclass(slots=True)
@@ -85,7 +140,7 @@ class MeteredBackend:
     inner: Backend
     spending: Spending
     calls: int = 0
-    spent: int = 0
+    spent: Used = NOTHING_USED
 
     @asynccontextmanager
     async def chat(
@@ -101,7 +156,7 @@ class MeteredBackend:
                 yield _Noted(events, written)
         finally:
             # A call that the upstream did not take up cost nothing.
-            self.spent += written.tokens(payload) if opened else 0
+            self.spent += written.used(payload) if opened else NOTHING_USED
             await self.spending.used(self.spent)
 
 
@@ -109,13 +164,13 @@ class _Written:
     """What the model wrote, as far as it is known."""
 
     def __init__(self) -> None:
-        self._reported = 0
+        self._reported = NOTHING_USED
         self._bytes = 0
 
     def note(self, event: ModelEvent) -> None:
         match event:
             case ModelEnded(usage=usage):
-                self._reported = usage.input_tokens + usage.output_tokens
+                self._reported = Used(usage.input_tokens, usage.output_tokens)
             case (
                 TextWritten(text) | ReasoningWritten(text) | RefusalWritten(text) | ArgumentsWritten(_, text)
             ):
@@ -123,12 +178,11 @@ class _Written:
             case _:
                 pass
 
-    def tokens(self, payload: JsonObject) -> int:
-        return (
-            self._reported
-            or estimated_tokens([payload.get("messages"), payload.get("tools")])
-            + self._bytes // BYTES_PER_TOKEN
-        )
+    def used(self, payload: JsonObject) -> Used:
+        if self._reported.total:
+            return self._reported
+        sent = estimated_tokens([payload.get("messages"), payload.get("tools")])
+        return Used(sent, self._bytes // BYTES_PER_TOKEN)
 
 
 class _Noted:

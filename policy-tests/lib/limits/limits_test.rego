@@ -50,3 +50,19 @@ test_what_the_default_does_not_say_is_not_said if {
 	limits.said(lacking, names, holding(given.ann, [])) == {"b": 1000}
 	limits.said({}, names, holding(given.ann, [])) == {}
 }
+
+optional := {"default": {"a": 1}, "tenants": {"acme": {"b": 2}}, "roles": {"batch": {"a": 5, "c": 3}, "boss": {"a": 9}}}
+
+given_cases := {
+	"nothing of their own": [holding(given.mallory, []), {"a": 1}],
+	"a tenant": [holding(given.ann, []), {"a": 1, "b": 2}],
+	"roles": [holding(given.ann, ["batch", "boss"]), {"a": 9, "b": 2, "c": 3}],
+	"roles that are no list": [holding(given.ann, "batch"), {"a": 1, "b": 2}],
+}
+
+test_there_are_given_cases if count(given_cases) == 4
+
+test_given_case[name] if {
+	some name, [principal, expected] in given_cases
+	limits.given(optional, principal) == expected
+}

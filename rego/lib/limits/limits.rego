@@ -17,6 +17,27 @@ said(table, names, principal) := {name: limit |
 	regex.match(`^[0-9]+$`, json.marshal(limit))
 }
 
+# METADATA
+# title: The caller's numbers that are given
+# description: |
+#   Every number that is given for a role of the caller, for the tenant, or by default, for names that need not be. Whose comes first is as
+#   above. What is no number is given as it is: whoever reads it refuses it.
+given(table, principal) := {name: limit |
+	some name in _names(table, principal)
+	limit := _given(table, name, principal)
+}
+
+_names(table, principal) := object.keys(_usual(table, principal)) | {name |
+	some role in principal.roles
+	some name, _ in table.roles[role]
+}
+
+_usual(table, principal) := object.union(table["default"], object.get(table.tenants, principal.tenant, {}))
+
+_given(table, name, principal) := max(_of_roles(table, name, principal)) if count(_of_roles(table, name, principal)) > 0
+
+_given(table, name, principal) := _usual(table, principal)[name] if count(_of_roles(table, name, principal)) == 0
+
 _limit(table, name, principal) := max(_of_roles(table, name, principal)) if count(_of_roles(table, name, principal)) > 0
 
 _limit(table, name, principal) := _of_tenant(table, name, principal) if count(_of_roles(table, name, principal)) == 0

@@ -7,7 +7,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import pytest
@@ -16,20 +16,24 @@ from tests.orchestrator.scripted import ANN, CONTEXT, NOW, Policy, Records, coun
 from regate_orchestrator.authz.answers import permits
 from regate_orchestrator.authz.decisions import Allow, Point
 from regate_orchestrator.authz.enforcer import Enforcer
-from regate_orchestrator.authz.limits import QuotaLimits, read_limits
+from regate_orchestrator.authz.limits import Price, QuotaLimits, ScopeLimits, read_limits
 from regate_orchestrator.errors import NotPermitted, PolicyUnavailable, UpstreamError
 from regate_orchestrator.metrics import Metrics
 from regate_orchestrator.model_events import ModelEnded, ModelEvent, TextWritten, Usage
-from regate_orchestrator.ports import Allowance, Counted, Exhausted
+from regate_orchestrator.ports import Account, Allowance, Amount, Counted, Exhausted
 from regate_orchestrator.principal import Principal
+from regate_orchestrator.quota.accounts import accounts_of
 from regate_orchestrator.quota.limits import granted, quota_question
-from regate_orchestrator.quota.metering import MeteredBackend, Quotas, Spending
+from regate_orchestrator.quota.metering import MeteredBackend, Quotas, Spending, Used
 from regate_orchestrator.responses.granting import NullQuota
 from regate_orchestrator.tokens import estimated_tokens
 from regate_orchestrator.values import Json, JsonObject
 
 LIMITS = QuotaLimits(rpm=10, tpm=1_000, max_turns=4, max_tool_calls=8, max_chunks=20, max_output_tokens=100)
-SAID: dict[str, Json] = dict(asdict(LIMITS))
+SAID: dict[str, Json] = {
+    name: getattr(LIMITS, name)
+    for name in ("rpm", "tpm", "max_turns", "max_tool_calls", "max_chunks", "max_output_tokens")
+}
 REQUEST: JsonObject = {
     "method": "POST",
     "path": "/v1/responses",
@@ -43,13 +47,69 @@ MALFORMED: list[Json] = [
     *(None, True, False, 1, "limits", [], {}, [SAID], {"rpm": 10}),
     *({**SAID, "more": 1}, {name: value for name, value in SAID.items() if name != "tpm"}),
     *({**SAID, "rpm": wrong} for wrong in (-1, 1.0, 0.5, "10", None, True, [10], {"a": 1})),
+    *({**SAID, "scopes": wrong} for wrong in (None, {}, "tenant", [None], [{}], [{"scope": "tenant"}])),
+    {**SAID, "scopes": [{"scope": "tenant", "limits": {"rpm": 1}}] * 33},
+    *(
+        {**SAID, "scopes": [{"scope": "tenant", "limits": {"rpm": 1}} | wrong]}
+        for wrong in (
+            *({"scope": scope} for scope in ("team", "", None, 1, "role", "Tenant")),
+            *(
+                {"limits": limits}
+                for limits in (None, [], {"rps": 1}, {"rpm": -1}, {"rpm": 1.0}, {"rpm": True})
+            ),
+            {"limits": {"cost_per_day": 10**10}},
+            *({"per_model": wrong} for wrong in (1, "true", None)),
+            *({"name": name} for name in ("x", None, 1)),
+            {"scope": "role", "name": "x" * 513},
+            {"scope": "model", "per_model": True},
+            {"more": 1},
+        )
+    ),
+    *({**SAID, "price": wrong} for wrong in (None, 1, [], {"input": -1}, {"input": "1"}, {"more": 1})),
+    *({**SAID, "price": {"output": wrong}} for wrong in (True, float("inf"), 10**7)),
 ]
+
+
+def test_limits_of_scopes_and_a_price_are_read_and_money_is_in_millionths() -> None:
+    scopes: list[Json] = [
+        {"scope": "tenant", "limits": {"rpm": 5, "cost_per_day": 2}, "per_model": True},
+        {"scope": "role", "name": "batch", "limits": {"concurrent": 3}},
+        {"scope": "model", "limits": {}},
+    ]
+    found = read_limits({**SAID, "scopes": scopes, "price": {"input": 0.5, "output": 2}})
+
+    assert found is not None
+    assert found.scopes == (
+        ScopeLimits("tenant", {"rpm": 5, "cost_per_day": 2_000_000}, per_model=True),
+        ScopeLimits("role", {"concurrent": 3}, "batch"),
+        ScopeLimits("model", {}),
+    )
+    assert found.price.of(3, 10) == 22  # 1.5 and 20 millionths, rounded up
+
+
+def test_a_request_is_counted_once_in_each_account_under_the_lower_of_two_limits() -> None:
+    scopes = (
+        ScopeLimits("person", {"rpm": 3, "tpm": 9_000, "concurrent": 1}),
+        ScopeLimits("person", {"rpm": 2}, per_model=True),
+        ScopeLimits("tenant", {"rpm": 8}),
+        ScopeLimits("role", {"tpm": 7}, "batch"),
+        ScopeLimits("model", {"concurrent": 6}),
+    )
+    found = accounts_of(Principal("ann", "acme"), replace(LIMITS, scopes=scopes), "small")
+
+    assert found == (
+        Account("person", "acme", "ann", "", {"rpm": 3, "tpm": 1_000, "concurrent": 1}),
+        Account("person", "acme", "ann", "small", {"rpm": 2}),
+        Account("tenant", "acme", "", "", {"rpm": 8}),
+        Account("role", "acme", "batch", "", {"tpm": 7}),
+        Account("model", "", "", "small", {"concurrent": 6}),
+    )
 
 
 def test_six_whole_numbers_are_limits_and_nought_is_one() -> None:
     assert [read_limits(SAID), read_limits({**SAID, "rpm": 0})] == [
         LIMITS,
-        QuotaLimits(**{**asdict(LIMITS), "rpm": 0}),
+        replace(LIMITS, rpm=0),
     ]
 
 
@@ -136,7 +196,7 @@ def test_an_allow_of_something_else_grants_no_limits() -> None:
 
 # ---------------------------------------------------------------- spending
 
-_SOME = Allowance(1, 1, 1.0)
+_SOME = (Allowance(1, 1, 1.0), Allowance(1, 1, 1.0, "person", "tpm"))
 
 
 @dataclass
@@ -145,22 +205,28 @@ class Till:
 
     reserved: list[int] = field(default_factory=list)
     corrections: list[int] = field(default_factory=list)
+    costs: list[int] = field(default_factory=list)
+    released: int = 0
     full: bool = False
 
-    async def reserve(self, principal: Principal, *, rpm: int, tpm: int, tokens: int) -> Counted | Exhausted:
-        self.reserved.append(tokens)
+    async def reserve(self, accounts: Sequence[Account], amount: Amount) -> Counted | Exhausted:
+        self.reserved.append(amount.tokens)
         return (
-            Exhausted("tokens", tokens, 1.0, _SOME, _SOME)
+            Exhausted(_SOME[1], amount.tokens, 1.0, _SOME)
             if self.full
-            else Counted(principal.tenant, principal.id, 0, _SOME, _SOME)
+            else Counted(tuple(accounts), 0, _SOME)
         )
 
-    async def correct(self, counted: Counted, *, by: int) -> None:
-        self.corrections.append(by)
+    async def correct(self, counted: Counted, *, by: Amount) -> None:
+        self.corrections.append(by.tokens)
+        self.costs.append(by.cost)
+
+    async def release(self, counted: Counted) -> None:
+        self.released += 1
 
 
 async def spending_of(till: Till, *, tokens: int = 100) -> Spending:
-    found = await Quotas(till).count(CONTEXT, LIMITS, tokens=tokens)
+    found = await Quotas(till).count(CONTEXT, LIMITS, model="small", needs=Used(tokens))
     assert isinstance(found, Spending)
     return found
 
@@ -173,9 +239,22 @@ async def test_an_estimate_is_counted_as_the_whole_limit_at_most_and_as_one_toke
     assert till.reserved == [1, 100, 1_000, 1_000]
 
 
+async def test_what_ended_is_released_and_noted_once_with_what_it_used() -> None:
+    till, noted = Till(), list[tuple[str, Used]]()
+    limits = replace(LIMITS, price=Price(input=2, output=3))
+    quotas = Quotas(till, note=lambda context, model, used: noted.append((model, used)))
+    found = await quotas.count(CONTEXT, limits, model="small", needs=Used(10, 10))
+    assert isinstance(found, Spending)
+    await found.used(Used(7, 3))
+    await found.end()
+    await found.end()
+
+    assert (till.released, noted, till.costs) == (1, [("small", Used(7, 3))], [23 - 50])
+
+
 async def test_a_request_that_passes_a_limit_is_counted_as_refused() -> None:
     metrics, till = Metrics(), Till(full=True)
-    await Quotas(till, metrics).count(CONTEXT, LIMITS, tokens=100)
+    await Quotas(till, metrics).count(CONTEXT, LIMITS, model="small", needs=Used(100))
 
     assert counted(metrics, "regate_quota_refused") == {("tokens",): 1}
 
@@ -184,7 +263,7 @@ async def test_what_is_known_takes_the_place_of_what_was_known_before() -> None:
     till = Till()
     spending = await spending_of(till)
     for tokens in (40, 40, 250, 0):
-        await spending.used(tokens)
+        await spending.used(Used(tokens))
 
     assert till.corrections == [-60, 210, -250]
 
@@ -247,7 +326,7 @@ async def test_a_backend_that_reports_nothing_is_estimated_by_what_went_in_and_c
     )
     await call(backend)
 
-    assert (100 < ESTIMATE < 120, backend.spent) == (True, ESTIMATE + 10)
+    assert (100 < ESTIMATE < 120, backend.spent) == (True, Used(ESTIMATE, 10))
 
 
 async def test_a_call_that_is_left_or_breaks_off_is_spent_as_far_as_it_went() -> None:
@@ -259,7 +338,7 @@ async def test_a_call_that_is_left_or_breaks_off_is_spent_as_far_as_it_went() ->
     with pytest.raises(UpstreamError):
         await call(backend)
 
-    assert (left, backend.spent) == (ESTIMATE + 10, 2 * ESTIMATE + 40)
+    assert (left, backend.spent) == (Used(ESTIMATE, 10), Used(2 * ESTIMATE, 40))
 
 
 async def test_a_call_that_is_cancelled_is_spent_as_far_as_it_went() -> None:
@@ -277,7 +356,7 @@ async def test_a_call_that_is_cancelled_is_spent_as_far_as_it_went() -> None:
         await heard.wait()
         listening.cancel()
 
-    assert (listening.cancelled(), backend.spent) == (True, ESTIMATE + 10)
+    assert (listening.cancelled(), backend.spent) == (True, Used(ESTIMATE, 10))
 
 
 async def test_a_call_that_the_upstream_does_not_take_up_costs_nothing() -> None:
@@ -286,7 +365,7 @@ async def test_a_call_that_the_upstream_does_not_take_up_costs_nothing() -> None
     with pytest.raises(UpstreamError):
         await call(backend)
 
-    assert (backend.calls, backend.spent, till.corrections) == (0, 0, [-100])
+    assert (backend.calls, backend.spent, till.corrections) == (0, Used(), [-100])
 
 
 async def test_without_a_quota_no_model_is_called() -> None:

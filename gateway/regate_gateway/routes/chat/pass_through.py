@@ -60,7 +60,8 @@ class PassThrough(Response):
             async with self._stack:
                 await while_connected(scope, self._send(send))
         finally:
-            await self._spending.used(self._tap.tokens())
+            await self._spending.used(self._tap.used())
+            await self._spending.end()
 
     async def _send(self, send: Send) -> None:
         is_stream = self._answer.is_stream

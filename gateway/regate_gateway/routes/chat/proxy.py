@@ -28,6 +28,7 @@ from regate_gateway.routes.quotas import forwarded_demand, spend, within_output_
 from regate_gateway.services import Answering
 from regate_orchestrator.authz.batches import Batch
 from regate_orchestrator.authz.decisions import Allow, Point, Question
+from regate_orchestrator.quota.metering import NOTHING_USED
 from regate_orchestrator.routing import (
     BACKEND,
     MAX_OUTPUT_TOKENS,
@@ -112,7 +113,7 @@ async def _forward(call: Call, request: Forwarded) -> Response:
     upstreams, guards = call.services.upstreams, call.services.loop.guards
     demand = forwarded_demand(request.asked, writes=request.writes)
     admission = await admit(call, request)
-    spending = await spend(call, admission.quota, demand)
+    spending = await spend(call, admission.quota, demand, model=request.model)
     stack = AsyncExitStack()
     try:
         chosen = await serve(admission.route, request.model, catalogue=upstreams, supported=_ABLE)
@@ -128,7 +129,8 @@ async def _forward(call: Call, request: Forwarded) -> Response:
         if guards.steps:
             body, is_blocked = await call.while_connected(guard_body(guards, call.context, body))
             if is_blocked:
-                await spending.used(0)
+                await spending.used(NOTHING_USED)
+                await spending.end()
                 return refused(request, count=demand.choices)
         passing = upstreams.pass_through(
             chosen.upstream, request.path, body, streamed=request.stream, alternates=chosen.alternates
@@ -142,7 +144,8 @@ async def _forward(call: Call, request: Forwarded) -> Response:
             answer = guarded
     except BaseException:
         await stack.aclose()
-        await spending.used(0)
+        await spending.used(NOTHING_USED)
+        await spending.end()
         raise
     untold_tier = request.service_tier is not None and "service_tier" not in body
     return PassThrough(

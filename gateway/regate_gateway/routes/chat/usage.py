@@ -11,6 +11,8 @@ from typing import Final
 
 import orjson
 
+from regate_orchestrator.quota.metering import Used
+
 _TAIL_BYTES: Final = 4_096
 _USAGE: Final = re.compile(rb'"usage"\s*:\s*(\{[^{}]*(?:\{[^{}]*\}[^{}]*)*\})')
 """An object under the key `usage`. Inside a JSON text every quotation mark is escaped, so no text of a
@@ -44,13 +46,13 @@ class UsageTap:
             else self._tail[len(chunk) - _TAIL_BYTES :] + chunk
         )
 
-    def tokens(self) -> int:
+    def used(self) -> Used:
         """Return what the answer says that it used, the last word counting; what its size suggests
         where it says nothing.
         """
         found = _last_usage(self._tail)
-        reported = None if found is None else _total(found)
-        return self._sent + self._estimate() if reported is None else reported
+        reported = None if found is None else _reported(found)
+        return Used(self._sent, self._estimate()) if reported is None else reported
 
     def _estimate(self) -> int:
         if not self._writes:
@@ -69,15 +71,20 @@ def _last_usage(tail: bytes) -> bytes | None:
     return None
 
 
-def _total(usage: bytes) -> int | None:
-    """Return the tokens that a usage object counts; None when it is none."""
+def _reported(usage: bytes) -> Used | None:
+    """Return the tokens that a usage object counts; None when it is none. Of a total that is more than its
+    parts, or has none, what is not known for input is output.
+    """
     try:
         read = orjson.loads(usage)
     except ValueError:
         return None
-    counts = [read.get(name) for name in ("total_tokens", "prompt_tokens", "completion_tokens")]
-    total, *parts = [count if type(count) is int and 0 <= count <= _MAX_TOKENS else None for count in counts]
-    if total is not None:
-        return total
-    known = [part for part in parts if part is not None]
-    return sum(known) if known else None
+    total, sent, written = [
+        count if type(count) is int and 0 <= count <= _MAX_TOKENS else None
+        for count in (read.get(name) for name in ("total_tokens", "prompt_tokens", "completion_tokens"))
+    ]
+    if total is None:
+        return None if sent is None and written is None else Used(sent or 0, written or 0)
+    if sent is None:
+        sent = max(0, total - (written or 0))
+    return Used(min(sent, total), total - min(sent, total))
