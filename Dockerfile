@@ -7,7 +7,7 @@ COPY orchestrator orchestrator
 COPY adapters adapters
 COPY gateway gateway
 COPY rego rego
-RUN pip install --no-cache-dir --prefix=/install '.[postgres,s3,mcp]'
+RUN pip install --no-cache-dir --prefix=/install '.[postgres,s3,mcp,redis]'
 
 FROM python:3.11-slim-bookworm
 COPY --from=build /opa /usr/local/bin/opa

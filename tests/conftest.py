@@ -13,6 +13,7 @@ from typing import Final
 import pytest
 from hypothesis import HealthCheck, settings
 from tests.postgres import Postgres, running_postgres
+from tests.redis_server import RedisServer, running_redis
 
 # On top of hypothesis's own default, which in CI draws the same examples each time. No database: a checkout
 # may be read-only.
@@ -54,6 +55,13 @@ def postgres_of_version() -> Iterator[Callable[[int], Postgres]]:
                 servers[version] = stack.enter_context(running_postgres(version))
             return servers[version]
 
+        yield server
+
+
+@pytest.fixture(scope="session")
+def redis_server() -> Iterator[RedisServer]:
+    """A server for whoever does not stop it: each test has a prefix of its own there."""
+    with running_redis() as server:
         yield server
 
 

@@ -139,7 +139,16 @@ REFUSED: dict[str, tuple[str, str]] = {
         "vector: {stores: {main: {knd: chroma}}}",
         "vector.stores.main.knd: there is no such setting; did you mean 'kind'?",
     ),
-    "quota, which is not built": ("quota: {url: x}", "quota.url: there is no such setting"),
+    "quota where Redis is": ("quota: {url: x}", "quota.url: there is no such setting"),
+    "password of Redis": (
+        "redis: {url: 'redis://u:secret@h:6379/0'}",
+        "redis: url must not hold a password; put the whole URL into an environment variable",
+    ),
+    "two places of Redis": (
+        "redis: {url: 'redis://h:6379/0', url_env: R}",
+        "redis: only one of url and url_env may be set",
+    ),
+    "address that is none of Redis": ("redis: {url: 'http://h:6379'}", "redis.url: "),
     "a key without a bundle": (
         "opa: {verification_key: k.pem}",
         "opa: verification_key belongs to a bundle of mode managed",

@@ -27,6 +27,7 @@ from regate_gateway.composition.checking import faults
 from regate_gateway.composition.opening import configured_engine, opa_binary, open_blobs, open_policy
 from regate_gateway.composition.outside.guards import open_provider
 from regate_gateway.composition.outside.upstreams import open_embedder, upstream_configs
+from regate_gateway.composition.sharing import redis_url
 from regate_gateway.config.auth_settings import (
     ApiKeyProvider,
     JwtProvider,
@@ -38,7 +39,7 @@ from regate_gateway.config.database import state_url
 from regate_gateway.config.guard_settings import GuardEntry
 from regate_gateway.config.settings import EmbeddingModel, Settings
 from regate_gateway.config.upstream_settings import Upstream
-from regate_orchestrator.errors import ConfigurationError, RegateError
+from regate_orchestrator.errors import ConfigurationError, RegateError, naming
 
 _DEADLINE_SECONDS: Final = 30.0
 
@@ -108,6 +109,8 @@ def _examinations(settings: Settings) -> Iterator[tuple[str, Examination]]:
         yield from _identity(settings.auth.place_of(entry), entry)
     yield "opa", lambda: _opa(settings)
     yield "state", lambda: _state(settings)
+    if settings.redis.is_used:
+        yield "redis", lambda: _redis(settings)
     for name, engine in settings.vector.stores.items():
         yield f"vector.stores.{name}", partial(_engine, name, engine)
     yield "files", lambda: _files(settings)
@@ -176,6 +179,14 @@ async def _state(settings: Settings) -> str:
 
     setting, url = state_url(settings)
     return await examine(url, setting=setting, row_security=settings.state.row_security)
+
+
+async def _redis(settings: Settings) -> str:
+    from regate_adapters.redis import examine
+
+    setting, url = redis_url(settings)
+    with naming(setting):
+        return await examine(url)
 
 
 async def _engine(name: str, engine: EngineSettings) -> str:

@@ -25,6 +25,7 @@ from regate_gateway.composition.opening import (
     sealing_secret,
 )
 from regate_gateway.composition.outside.mcp import check_mcp
+from regate_gateway.composition.sharing import check_redis
 from regate_gateway.config.database import state_url
 from regate_gateway.config.secret import secret_from_environment
 from regate_gateway.config.settings import Settings
@@ -71,6 +72,8 @@ def _checks(settings: Settings) -> Iterator[Check]:
     for export in settings.audit.export:
         yield partial(check_export, export)
     yield lambda: _check_database(settings)
+    if settings.redis.is_used:
+        yield lambda: check_redis(settings)
     yield lambda: _check_upstreams(settings)
     for name, store in settings.vector.stores.items():
         yield partial(_check_engine, name, store)

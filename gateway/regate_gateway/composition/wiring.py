@@ -10,12 +10,12 @@ import asyncio
 import logging
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
+from functools import partial
 
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from regate_adapters.backend.chat import ChatBackend
 from regate_adapters.backend.upstreams import Upstreams
-from regate_adapters.quota.local import LocalQuotaCounter
 from regate_gateway.app import build_app
 from regate_gateway.auth.authenticator import Authenticator
 from regate_gateway.auth.opening import open_providers
@@ -35,6 +35,7 @@ from regate_gateway.composition.readings import (
     read_upstreams,
 )
 from regate_gateway.composition.responses import Outside, Responses, make_responses
+from regate_gateway.composition.sharing import Sharing, open_sharing, warn_when_not_shared
 from regate_gateway.composition.stores import Stores, open_stores
 from regate_gateway.config.settings import Settings
 from regate_gateway.http.cors import CrossOrigin
@@ -70,6 +71,7 @@ class Parts:
     documents: Documents
     responses: Responses
     maintenance: Maintenance
+    sharing: Sharing
     metrics: Metrics
     clock: Clock
 
@@ -154,6 +156,7 @@ async def open_services(
     decisions = await open_decisions(stack, settings, metrics)
     upstreams = await open_upstreams(stack, settings)
     stores = await open_stores(stack, settings, decisions.schemas["chunk"], clock)
+    sharing = await open_sharing(stack, settings, stores.state.membership, metrics)
     guards = await open_guards(stack, settings, decisions, metrics)
     documents = make_documents(settings, decisions, stores, guards, metrics, clock)
     guard = make_guard(settings.egress, decisions, metrics)
@@ -165,7 +168,9 @@ async def open_services(
     )
     responses = make_responses(settings, decisions, stores, documents, outside, guards)
     maintenance = make_maintenance(decisions, stores, clock, rhythm)
-    parts = Parts(settings, decisions, upstreams, stores, documents, responses, maintenance, metrics, clock)
+    parts = Parts(
+        settings, decisions, upstreams, stores, documents, responses, maintenance, sharing, metrics, clock
+    )
     services = await _services(stack, parts)
     stack.push_async_callback(maintenance.membership.end)
     await _resume(parts)
@@ -174,6 +179,8 @@ async def open_services(
         stack.push_async_callback(containers.close)
     workers = (
         *decisions.workers,
+        *sharing.workers,
+        *_warnings(settings, services, stores),
         *([] if containers is None else [containers.work]),
         responses.background.work,
         maintenance.membership.work,
@@ -214,7 +221,7 @@ async def _services(stack: AsyncExitStack, parts: Parts) -> Services:
         parts=responses.parts,
         conversation_writer=responses.conversation_writer,
         background=responses.background,
-        quotas=Quotas(LocalQuotaCounter(), metrics),
+        quotas=Quotas(parts.sharing.counter, metrics),
         storage=Storage(enforcer, stores.state.stored_bytes),
         schemas=decisions.schemas,
         policy_problem=decisions.problem,
@@ -222,6 +229,14 @@ async def _services(stack: AsyncExitStack, parts: Parts) -> Services:
         metrics=parts.metrics,
         clock=parts.clock,
     )
+
+
+def _warnings(settings: Settings, services: Services, stores: Stores) -> list[Worker]:
+    """Return what warns of quotas that gateways do not share."""
+    membership = stores.state.membership
+    if settings.redis.is_used or not membership.is_shared:
+        return []
+    return [partial(warn_when_not_shared, services.quotas, membership)]
 
 
 async def _resume(parts: Parts) -> None:

@@ -25,6 +25,7 @@ from regate_gateway.config.files_settings import Files
 from regate_gateway.config.guard_settings import GuardSettings
 from regate_gateway.config.listen_settings import Listen
 from regate_gateway.config.opa_settings import Opa
+from regate_gateway.config.redis_settings import Redis
 from regate_gateway.config.tool_settings import Tools
 from regate_gateway.config.upstream_settings import Upstream, require_plain_routes
 
@@ -183,9 +184,13 @@ class Embeddings(EmbeddingModel):
 
 
 class Quota(Section):
-    """Accepts no key in this version: the policy says what callers may spend, and each gateway counts
-    for itself, in memory.
-    """
+    """How callers are counted. What they may spend, the policy says."""
+
+    on_failure: Literal["deny", "local"] = Field(
+        default="deny",
+        description="While Redis does not answer: `deny` what is limited (503), or count here, under each "
+        "limit divided by the number of gateways.",
+    )
 
 
 class Telemetry(Section):
@@ -219,6 +224,7 @@ class Settings(BaseSettings):
     vector: Vector
     files: Files
     embeddings: Embeddings = Field(default_factory=Embeddings)
+    redis: Redis = Field(default_factory=Redis)
     quota: Quota = Field(default_factory=Quota)
     guards: GuardSettings = Field(default_factory=GuardSettings)
     tools: Tools = Field(default_factory=Tools)

@@ -5,12 +5,18 @@ of the calendar, and what runs at the same time.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+import secrets
+import time
+from collections.abc import AsyncIterator, Callable
 
 import pytest
-from tests.adapters.quota.counters import PLENTY, Place, Time, account, left, person
+from tests.adapters.quota.counters import NOON, PLENTY, Place, Time, account, left, person
+from tests.patience import PATIENT_SECONDS
+from tests.redis_server import RedisServer
 
 from regate_adapters.quota.local import LocalQuotaCounter
+from regate_adapters.quota.shared import RedisQuotaCounter
+from regate_adapters.redis import connected
 from regate_orchestrator.ports import Counted
 
 DAY = 86_400
@@ -27,10 +33,32 @@ class LocalClock:
         return self.time.now
 
 
-@pytest.fixture(params=["local"])
-async def place(request: pytest.FixtureRequest) -> Place:
-    clock = LocalClock()
-    return Place(LocalQuotaCounter(clock=clock.time, calendar=clock.time), clock)
+class AheadOfRedis:
+    """Redis's clock, and how far the test is ahead of it, from noon of a day on."""
+
+    def __init__(self) -> None:
+        self.by = NOON - time.time()
+
+    def pass_(self, seconds: float) -> None:
+        self.by += seconds
+
+    def now(self) -> float:
+        return time.time() + self.by
+
+
+@pytest.fixture(params=["local", "redis"])
+async def place(request: pytest.FixtureRequest) -> AsyncIterator[Place]:
+    if request.param == "local":
+        local = LocalClock()
+        yield Place(LocalQuotaCounter(clock=local.time, calendar=local.time), local)
+        return
+    server: RedisServer = request.getfixturevalue("redis_server")
+    ahead = AheadOfRedis()
+    async with connected(server.url(), deadline_s=PATIENT_SECONDS) as redis:
+        counter = RedisQuotaCounter(
+            redis, prefix=secrets.token_hex(8), deadline_s=PATIENT_SECONDS, ahead=lambda: ahead.by
+        )
+        yield Place(counter, ahead, counter.flush)
 
 
 # ---------------------------------------------------------------- a minute
