@@ -31,6 +31,7 @@ from regate_adapters.state.responses.prompts import PromptState
 from regate_adapters.state.responses.responses import ResponseState
 from regate_adapters.state.stored_bytes import StoredBytesState
 from regate_adapters.state.tables import schema_revision
+from regate_adapters.state.usage import UsageState
 from regate_orchestrator.values import Clock, GatewayId, wall_clock
 
 _DEADLINE_SECONDS: Final = 5.0
@@ -62,6 +63,7 @@ class SqlStateStore:
         self.membership = MembershipState(database)
         self.api_keys = ApiKeyState(database)
         self.stored_bytes = StoredBytesState(database)
+        self.usage = UsageState(database)
 
     @classmethod
     @asynccontextmanager

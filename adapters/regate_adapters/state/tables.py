@@ -30,7 +30,7 @@ from sqlalchemy import (
 
 from regate_adapters.state.column_types import EXACT, QUERIED
 
-REVISION: Final = "api_keys"
+REVISION: Final = "usage"
 """The newest migration (`migrations/`), which made the schema what it is here. A database of an older
 one is upgraded when it is opened.
 """
@@ -400,3 +400,15 @@ api_keys: Final = Table(
     Index(None, "tenant"),
 )
 """API keys. What is kept of a key is its digest, and what it stands for."""
+
+usage: Final = Table(
+    "usage",
+    metadata,
+    Column("tenant", EXACT, nullable=False),
+    Column("principal", EXACT, nullable=False),
+    Column("model", EXACT, nullable=False),
+    Column("day", BigInteger, nullable=False),
+    *(Column(of, BigInteger, nullable=False) for of in ("requests", "input_tokens", "output_tokens", "cost")),
+    PrimaryKeyConstraint("tenant", "principal", "model", "day"),
+    Index(None, "day"),
+)

@@ -17,6 +17,7 @@ from regate_gateway.cli.audit_command import audit
 from regate_gateway.cli.key_commands import key
 from regate_gateway.cli.options import config_option, data_dir_option, overrides
 from regate_gateway.cli.prompt_commands import prompt
+from regate_gateway.cli.usage_command import usage
 from regate_gateway.workbench.commands import policy
 from regate_orchestrator.errors import ConfigurationError
 
@@ -118,6 +119,7 @@ main.add_command(policy)
 main.add_command(prompt)
 main.add_command(audit)
 main.add_command(key)
+main.add_command(usage)
 
 
 @main.group()

@@ -16,8 +16,10 @@ from regate_gateway.config.secret import secret_from_environment
 from regate_gateway.config.settings import Settings
 from regate_orchestrator.errors import RegateError, naming
 from regate_orchestrator.metrics import Metrics
-from regate_orchestrator.ports import MembershipState, QuotaCounter
+from regate_orchestrator.ports import MembershipState, QuotaCounter, StateStore
 from regate_orchestrator.quota.metering import Quotas
+from regate_orchestrator.quota.usage import UsageLog
+from regate_orchestrator.values import Clock
 
 _log = logging.getLogger("regate.gateway")
 _LOOK_SECONDS: Final = 15.0
@@ -28,6 +30,7 @@ class Sharing:
     """What is shared, and what must run for it."""
 
     counter: QuotaCounter
+    usage: UsageLog
     workers: tuple[Worker, ...]
 
 
@@ -52,14 +55,16 @@ def check_redis(settings: Settings) -> None:
 
 
 async def open_sharing(
-    stack: AsyncExitStack, settings: Settings, membership: MembershipState, metrics: Metrics
+    stack: AsyncExitStack, settings: Settings, state: StateStore, metrics: Metrics, clock: Clock
 ) -> Sharing:
     """Return what is shared, opened on the stack. A Redis that does not answer is no reason not to start.
     Raises `ConfigurationError`.
     """
-    local = LocalQuotaCounter()
+    usage = UsageLog(state.usage, clock)
+    stack.push_async_callback(usage.flush)  # after the last request has ended
+    local = LocalQuotaCounter(calendar=clock, spent_so_far=usage.spent_so_far)
     if not settings.redis.is_used:
-        return Sharing(local, ())
+        return Sharing(local, usage, (usage.work,))
     from regate_adapters.quota.guarded import GuardedCounter
     from regate_adapters.quota.shared import RedisQuotaCounter
     from regate_adapters.redis import connected
@@ -69,14 +74,20 @@ async def open_sharing(
     deadline_s = settings.redis.timeout_ms / 1000
     with naming(setting):
         redis = await stack.enter_async_context(connected(url, deadline_s=deadline_s))
-    shared = RedisQuotaCounter(redis, prefix=settings.redis.prefix, deadline_s=deadline_s, metrics=metrics)
-    stack.push_async_callback(shared.flush)  # after the last request has ended
-    fleet = _Fleet(membership)
+    shared = RedisQuotaCounter(
+        redis,
+        prefix=settings.redis.prefix,
+        deadline_s=deadline_s,
+        spent_so_far=usage.spent_so_far,
+        metrics=metrics,
+    )
+    stack.push_async_callback(shared.flush)
+    fleet = _Fleet(state.membership)
     counter = GuardedCounter(
         shared, local, on_failure=settings.quota.on_failure, metrics=metrics, gateways=lambda: fleet.size
     )
-    counting = [fleet.work] if settings.quota.on_failure == "local" and membership.is_shared else []
-    return Sharing(counter, (shared.work, *counting))
+    counting = [fleet.work] if settings.quota.on_failure == "local" and state.membership.is_shared else []
+    return Sharing(counter, usage, (usage.work, shared.work, *counting))
 
 
 class _Fleet:

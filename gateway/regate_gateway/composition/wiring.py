@@ -156,7 +156,7 @@ async def open_services(
     decisions = await open_decisions(stack, settings, metrics)
     upstreams = await open_upstreams(stack, settings)
     stores = await open_stores(stack, settings, decisions.schemas["chunk"], clock)
-    sharing = await open_sharing(stack, settings, stores.state.membership, metrics)
+    sharing = await open_sharing(stack, settings, stores.state, metrics, clock)
     guards = await open_guards(stack, settings, decisions, metrics)
     documents = make_documents(settings, decisions, stores, guards, metrics, clock)
     guard = make_guard(settings.egress, decisions, metrics)
@@ -221,7 +221,7 @@ async def _services(stack: AsyncExitStack, parts: Parts) -> Services:
         parts=responses.parts,
         conversation_writer=responses.conversation_writer,
         background=responses.background,
-        quotas=Quotas(parts.sharing.counter, metrics),
+        quotas=Quotas(parts.sharing.counter, metrics, parts.sharing.usage.note),
         storage=Storage(enforcer, stores.state.stored_bytes),
         schemas=decisions.schemas,
         policy_problem=decisions.problem,

@@ -22,6 +22,10 @@ EVENTS_KEPT_SECONDS: Final = 3_600
 told again from the Response.
 """
 
+USAGE_KEPT_DAYS: Final = 800
+"""How long what was used can be reported: this year and the one before."""
+DAY_SECONDS: Final = 86_400
+
 
 def collectors_of(
     state: StateStore, files: FileGarbage, stores: VectorGarbage, membership: Membership, clock: Clock
@@ -38,5 +42,6 @@ def collectors_of(
         "idempotency_keys": lambda: state.idempotency_keys.forget(at=int(clock())),
         "approvals": lambda: state.approvals.forget(at=int(clock())),
         "tool_uses": lambda: state.tool_uses.forget(at=int(clock())),
+        "usage": lambda: state.usage.forget(before=int(clock()) // DAY_SECONDS - USAGE_KEPT_DAYS),
         "interrupted": membership.end_interrupted,
     }

@@ -68,6 +68,9 @@ from regate_orchestrator.ports.state import (
     StateStore,
     StoredBytesState,
     UploadState,
+    UsageKey,
+    UsageRow,
+    UsageState,
     VectorStoreState,
 )
 from regate_orchestrator.ports.web_search import (
@@ -155,6 +158,9 @@ __all__ = [
     "StoredBytesState",
     "UnreadableFile",
     "UploadState",
+    "UsageKey",
+    "UsageRow",
+    "UsageState",
     "Vector",
     "VectorStore",
     "VectorStoreState",

@@ -51,8 +51,8 @@ class Used:
 
 NOTHING_USED: Final = Used()
 
-NoteUsage: TypeAlias = Callable[[Context, str, Used], None]
-"""Is told once of every request that has ended: whose it was, its model, and what it used."""
+NoteUsage: TypeAlias = Callable[[Context, str, Used, int], None]
+"""Is told once of every request that has ended: whose it was, its model, what it used and what that cost."""
 
 
 class Quotas:
@@ -128,7 +128,8 @@ class Spending:
         self._has_ended = True
         await self._counter.release(self.counted)
         if self._note is not None:
-            self._note(self.context, self.model, self._used)
+            cost = self.limits.price.of(self._used.input_tokens, self._used.output_tokens)
+            self._note(self.context, self.model, self._used, cost)
 
 
 @dataclass(slots=True)

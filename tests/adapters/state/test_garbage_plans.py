@@ -45,7 +45,7 @@ from regate_orchestrator.maintenance.garbage_collection import FileGarbage, Garb
 from regate_orchestrator.maintenance.membership import Membership
 from regate_orchestrator.maintenance.schedule import collectors_of
 from regate_orchestrator.maintenance.vector_garbage import VectorGarbage
-from regate_orchestrator.ports import Chunk
+from regate_orchestrator.ports import Chunk, UsageRow
 from regate_orchestrator.rows import ApprovalRow, OrphanedChunks, UploadPart, UploadRow
 from regate_orchestrator.values import (
     ConversationId,
@@ -162,6 +162,7 @@ async def litter(store: SqlStateStore, gone: SqlStateStore, clock: Clock) -> Non
     )
     await store.approvals.add(ANN, ApprovalRow("mcpr_1", "tickets/close", "d", BEGUN))
     await store.tool_uses.reserve(ANN, "tickets/close", "mcp_1", at=BEGUN)
+    await store.usage.add([UsageRow("acme", "ann", "m", -900, 1, 1, 1, 0)])
     await store.conversations.add(conversation_of(ANN), items_of("msg_1"))
     await gone.conversations.lock(ANN, ConversationId("conv_1"), ResponseId("resp_1"))
     for whose, name in ((gone, "resp_1"), (store, "resp_2")):
@@ -354,6 +355,19 @@ def stored(many: int) -> dict[str, list[dict[str, Any]]]:
         ],
         "approvals": [
             {**owned, "id": n, "tool": "t", "digest": "d", "response_id": "", "expires_at": LATER}
+            for n in text_of
+        ],
+        "usage": [
+            {
+                "tenant": "acme",
+                "principal": n,
+                "model": "m",
+                "day": 3,
+                "requests": 1,
+                "input_tokens": 1,
+                "output_tokens": 1,
+                "cost": 0,
+            }
             for n in text_of
         ],
         "tool_uses": [{**owned, "call": n, "tool": "t", "at": BEGUN + 3 * DAY - 2} for n in text_of],

@@ -240,16 +240,16 @@ async def test_an_estimate_is_counted_as_the_whole_limit_at_most_and_as_one_toke
 
 
 async def test_what_ended_is_released_and_noted_once_with_what_it_used() -> None:
-    till, noted = Till(), list[tuple[str, Used]]()
+    till, noted = Till(), list[tuple[str, Used, int]]()
     limits = replace(LIMITS, price=Price(input=2, output=3))
-    quotas = Quotas(till, note=lambda context, model, used: noted.append((model, used)))
+    quotas = Quotas(till, note=lambda context, model, used, cost: noted.append((model, used, cost)))
     found = await quotas.count(CONTEXT, limits, model="small", needs=Used(10, 10))
     assert isinstance(found, Spending)
     await found.used(Used(7, 3))
     await found.end()
     await found.end()
 
-    assert (till.released, noted, till.costs) == (1, [("small", Used(7, 3))], [23 - 50])
+    assert (till.released, noted, till.costs) == (1, [("small", Used(7, 3), 23)], [23 - 50])
 
 
 async def test_a_request_that_passes_a_limit_is_counted_as_refused() -> None:

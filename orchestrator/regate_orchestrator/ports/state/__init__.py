@@ -24,6 +24,7 @@ from regate_orchestrator.ports.state.responses.permits import ApprovalState, Too
 from regate_orchestrator.ports.state.responses.prompts import PromptState
 from regate_orchestrator.ports.state.responses.responses import ResponseState
 from regate_orchestrator.ports.state.stored_bytes import StoredBytesState
+from regate_orchestrator.ports.state.usage import UsageKey, UsageRow, UsageState
 
 
 class StateStore(Protocol):
@@ -131,6 +132,11 @@ class StateStore(Protocol):
         """Adds up what a principal has stored."""
         ...
 
+    @property
+    def usage(self) -> UsageState:
+        """Adds up what was used."""
+        ...
+
     async def check(self) -> None:
         """Raise `StateUnavailable` when the database would not answer. Must be cheap: readiness calls it."""
         ...
@@ -156,5 +162,8 @@ __all__ = [
     "StoredBytesState",
     "ToolUseState",
     "UploadState",
+    "UsageKey",
+    "UsageRow",
+    "UsageState",
     "VectorStoreState",
 ]
