@@ -47,7 +47,6 @@ async def connected(url: str, *, deadline_s: float | None) -> AsyncIterator[Redi
         max_connections=_MAX_CONNECTIONS,
         retry=Retry(NoBackoff(), 0),
         health_check_interval=0,
-        decode_responses=True,
     )
     client: Redis = Redis.from_pool(pool)
     try:

@@ -21,7 +21,7 @@ from regate_orchestrator.conversations import ConversationWriter
 from regate_orchestrator.documents.file_text import FileReader
 from regate_orchestrator.documents.made_files import MadeFiles
 from regate_orchestrator.guards.checking import Guards
-from regate_orchestrator.ports import Fetcher, McpServers
+from regate_orchestrator.ports import Fetcher, McpServers, Notices
 from regate_orchestrator.responses.background import BackgroundRuns
 from regate_orchestrator.responses.context.authorizing import Authorizer
 from regate_orchestrator.responses.context.gate import Gate
@@ -62,6 +62,7 @@ def make_responses(
     documents: Documents,
     outside: Outside,
     guards: Guards,
+    notices: Notices,
 ) -> Responses:
     """Return what responses are made with. Raises `ConfigurationError` for a sealing key that is none."""
     enforcer, state = decisions.enforcer, stores.state
@@ -87,7 +88,7 @@ def make_responses(
     )
     return Responses(
         loop=loop,
-        background=BackgroundRuns(loop, most=settings.tools.max_background),
+        background=BackgroundRuns(loop, notices, most=settings.tools.max_background),
         parts=parts,
         containers=None if code is None else code.containers,
         conversation_writer=ConversationWriter(enforcer, state.items, gate, sealer, guards),

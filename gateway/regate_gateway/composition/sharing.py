@@ -1,5 +1,5 @@
-"""What gateways share beside their database: where quotas are counted. Without a Redis each gateway counts
-for itself, and says so once that matters.
+"""What gateways share beside their database: where quotas are counted, and notices. Without a Redis each
+gateway counts and looks for itself, and says so once that matters.
 """
 
 from __future__ import annotations
@@ -10,13 +10,14 @@ from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from typing import Final
 
+from regate_adapters.notices.local import LocalNotices
 from regate_adapters.quota.local import LocalQuotaCounter
 from regate_gateway.composition.opening import Worker, starting
 from regate_gateway.config.secret import secret_from_environment
 from regate_gateway.config.settings import Settings
 from regate_orchestrator.errors import RegateError, naming
 from regate_orchestrator.metrics import Metrics
-from regate_orchestrator.ports import MembershipState, QuotaCounter, StateStore
+from regate_orchestrator.ports import MembershipState, Notices, QuotaCounter, StateStore
 from regate_orchestrator.quota.metering import Quotas
 from regate_orchestrator.quota.usage import UsageLog
 from regate_orchestrator.values import Clock
@@ -31,6 +32,7 @@ class Sharing:
 
     counter: QuotaCounter
     usage: UsageLog
+    notices: Notices
     workers: tuple[Worker, ...]
 
 
@@ -64,7 +66,8 @@ async def open_sharing(
     stack.push_async_callback(usage.flush)  # after the last request has ended
     local = LocalQuotaCounter(calendar=clock, spent_so_far=usage.spent_so_far)
     if not settings.redis.is_used:
-        return Sharing(local, usage, (usage.work,))
+        return Sharing(local, usage, LocalNotices(), (usage.work,))
+    from regate_adapters.notices.redis import RedisNotices
     from regate_adapters.quota.guarded import GuardedCounter
     from regate_adapters.quota.shared import RedisQuotaCounter
     from regate_adapters.redis import connected
@@ -87,7 +90,8 @@ async def open_sharing(
         shared, local, on_failure=settings.quota.on_failure, metrics=metrics, gateways=lambda: fleet.size
     )
     counting = [fleet.work] if settings.quota.on_failure == "local" and state.membership.is_shared else []
-    return Sharing(counter, usage, (usage.work, shared.work, *counting))
+    notices = RedisNotices(redis, prefix=settings.redis.prefix, deadline_s=deadline_s, metrics=metrics)
+    return Sharing(counter, usage, notices, (usage.work, shared.work, notices.work, *counting))
 
 
 class _Fleet:

@@ -166,7 +166,7 @@ async def open_services(
         LazyFetcher(settings.egress, guard),
         make_mcp_servers(settings.tools.mcp, guard, metrics),
     )
-    responses = make_responses(settings, decisions, stores, documents, outside, guards)
+    responses = make_responses(settings, decisions, stores, documents, outside, guards, sharing.notices)
     maintenance = make_maintenance(decisions, stores, clock, rhythm)
     parts = Parts(
         settings, decisions, upstreams, stores, documents, responses, maintenance, sharing, metrics, clock

@@ -23,6 +23,7 @@ from regate_orchestrator.ports.mcp import (
     McpServers,
     McpTool,
 )
+from regate_orchestrator.ports.notices import TOPICS, Hear, Notices, Topic
 from regate_orchestrator.ports.observation import AuditLog
 from regate_orchestrator.ports.policy import Answer, DecisionMemory, Planned, PolicyEngine, Recall
 from regate_orchestrator.ports.quota import (
@@ -86,6 +87,7 @@ __all__ = [
     "GUARD_STEPS",
     "METERS",
     "SCOPES",
+    "TOPICS",
     "UNLIMITED",
     "Account",
     "Allowance",
@@ -120,6 +122,7 @@ __all__ = [
     "Found",
     "GuardProvider",
     "GuardStep",
+    "Hear",
     "IdempotencyKeyState",
     "Identity",
     "IdentityProvider",
@@ -137,6 +140,7 @@ __all__ = [
     "MembershipState",
     "Meter",
     "Mode",
+    "Notices",
     "OrphanedBlobState",
     "OrphanedChunkState",
     "Outgoing",
@@ -156,6 +160,7 @@ __all__ = [
     "Span",
     "StateStore",
     "StoredBytesState",
+    "Topic",
     "UnreadableFile",
     "UploadState",
     "UsageKey",

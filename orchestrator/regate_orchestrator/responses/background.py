@@ -5,9 +5,9 @@ Every event of a run is in its log: in memory while it runs, and in the state st
 back for the stream. Polling reads the row, cancelling ends the run and stores it as cancelled, and a run that
 the gateway's own end interrupts is stored as failed.
 
-A run goes on at one gateway. Another that is asked to cancel it says so in the state store, where the one
-that has it looks every second; one that is asked to follow it reads the stored log, which is at most that
-much behind.
+A run goes on at one gateway. Another that is asked to cancel it says so in the state store, and tells a
+notice: the one that has it looks there then, or every second where no notices come. One that is asked to
+follow it reads the stored log, a second behind at most, when a notice says that there is more of it.
 """
 
 from __future__ import annotations
@@ -20,9 +20,11 @@ from typing import Final
 
 from regate_orchestrator.errors import GatewayStopped, RegateError
 from regate_orchestrator.lineage import NOTHING_READ, Lineage
+from regate_orchestrator.ports import Notices
 from regate_orchestrator.principal import Principal
 from regate_orchestrator.responses.driver import LoopPorts, Start, run
 from regate_orchestrator.responses.events import ClientLeft, Event, Failed
+from regate_orchestrator.responses.output.watching import Watches
 from regate_orchestrator.rows import UNFINISHED, LoggedEvent
 from regate_orchestrator.values import JsonObject, ResponseId
 
@@ -34,10 +36,12 @@ it ended.
 """
 _LOOK_SECONDS: Final = 1.0
 _POLL_SECONDS: Final = 0.1
-_POLLS: Final = 100
-"""How often it is asked whether another gateway has ended its run: for ten looks of that gateway, or a
-look and a slow last save.
+_PATIENCE_SECONDS: Final = 10.0
+"""How long another gateway is waited for to end its run: ten looks of that gateway, or a look and a slow last
+save.
 """
+_SAFETY_LOOKS: Final = 5
+"""After how many seconds it is looked where notices come, in case that one was lost."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,12 +57,17 @@ class Heard:
 class BackgroundRuns:
     """The background responses of this process. `work` must run for as long as any may be started."""
 
-    def __init__(self, ports: LoopPorts, *, most: int) -> None:
+    def __init__(self, ports: LoopPorts, notices: Notices, *, most: int) -> None:
         self._ports = ports
+        self._notices = notices
+        self._asked = asyncio.Event()
+        self.watches = Watches(notices)
+        notices.subscribe("cancel", self._hear_cancel)
         self._slots = asyncio.Semaphore(most)
         self._runs: dict[ResponseId, _Run] = {}
         self._group: asyncio.TaskGroup | None = None
         self._begun = asyncio.Event()
+        self._unlooked = 0
 
     async def work(self) -> None:
         """Hold the runs until cancelled, which ends them all as failed."""
@@ -67,18 +76,34 @@ class BackgroundRuns:
             try:
                 while True:
                     await self._begun.wait()
-                    await asyncio.sleep(_LOOK_SECONDS)
-                    await self._heed()
+                    await self._look()
                     for begun in tuple(self._runs.values()):
                         await begun.write()
             finally:
                 self._group = None
 
+    async def _look(self) -> None:
+        """Wait a second, or until somebody wants a run of this gateway cancelled, and see whether."""
+        try:
+            async with asyncio.timeout(_LOOK_SECONDS):
+                await self._asked.wait()
+        except TimeoutError:
+            self._unlooked += 1
+            if self._notices.is_shared and self._unlooked < _SAFETY_LOOKS:
+                return
+        self._asked.clear()
+        self._unlooked = 0
+        await self._heed()
+
+    def _hear_cancel(self, response: str) -> None:
+        if not response or ResponseId(response) in self._runs:
+            self._asked.set()
+
     async def start(self, start: Start) -> JsonObject:
         """Return the queued Response, stored, after which the run goes on by itself. Raises the refusal."""
         if self._group is None:
             raise GatewayStopped
-        begun = _Run(start, self._ports, self._slots)
+        begun = _Run(start, self._ports, self._slots, self._notices)
         self._runs[start.response_id] = begun
         self._begun.set()
         begun.task = self._group.create_task(self._perform(begun))
@@ -102,10 +127,17 @@ class BackgroundRuns:
             found.cancel()
             await asyncio.wait({found.task})
         elif await self._ports.state.responses.request_cancel(principal, response):
-            for _ in range(_POLLS):
-                if await self._ports.state.responses.status(principal, response) not in UNFINISHED:
+            self._notices.tell("cancel", response)
+            await self._until_ended(principal, response)
+
+    async def _until_ended(self, principal: Principal, response: ResponseId) -> None:
+        """Wait until another gateway has ended its run, not for ever."""
+        give_up = asyncio.get_running_loop().time() + _PATIENCE_SECONDS
+        with self.watches.of(response) as watch:
+            while await self._ports.state.responses.status(principal, response) in UNFINISHED:
+                if asyncio.get_running_loop().time() >= give_up:
                     return
-                await asyncio.sleep(_POLL_SECONDS)
+                await watch.wait(poll_s=_POLL_SECONDS)
 
     async def _heed(self) -> None:
         """Cancel the runs that other gateways were asked to cancel."""
@@ -122,6 +154,7 @@ class BackgroundRuns:
         try:
             await begun.perform()
         finally:
+            self._notices.tell("events", begun.response)
             del self._runs[begun.response]
             if not self._runs:
                 self._begun.clear()
@@ -130,7 +163,8 @@ class BackgroundRuns:
 class _Run:
     """One background response: its log, who waits for it, and how it is ended."""
 
-    def __init__(self, start: Start, ports: LoopPorts, slots: asyncio.Semaphore) -> None:
+    def __init__(self, start: Start, ports: LoopPorts, slots: asyncio.Semaphore, notices: Notices) -> None:
+        self._notices = notices
         self.response = start.response_id
         self.queued: asyncio.Future[JsonObject] = asyncio.get_running_loop().create_future()
         self.queued.add_done_callback(
@@ -235,6 +269,7 @@ class _Run:
             await self._ports.state.events.append(self._start.context.principal, self.response, entries)
             self._logged = logged
             del self._unwritten[: len(events)]
+            self._notices.tell("events", self.response)
         except RegateError as error:
             _log.warning("events_not_stored", extra={"response": self.response, "cause": error.message})
 

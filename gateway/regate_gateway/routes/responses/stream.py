@@ -106,21 +106,23 @@ async def _elsewhere(call: Call, row: ResponseRow, after: int) -> AsyncIterator[
         after,
         _LAST_POLLS,
     )
-    while polls:
-        status = await state.responses.status(
-            principal, row.id
-        )  # asked first: what was written before it changed is read below
-        async for logged in _logged(call, row, last):
-            read = read.plus(logged.sources)
-            yield Heard(logged.event, read)
-            last = _number(logged.event)
-            if logged.event["type"] in _LAST:
+    with call.services.background.watches.of(row.id) as watch:
+        while polls:
+            # Asked first: what was written before it changed is read below
+            status = await state.responses.status(principal, row.id)
+            async for logged in _logged(call, row, last):
+                read = read.plus(logged.sources)
+                yield Heard(logged.event, read)
+                last = _number(logged.event)
+                if logged.event["type"] in _LAST:
+                    return
+            if status in (None, "cancelled"):
                 return
-        if status in (None, "cancelled"):
-            return
-        if status not in UNFINISHED:
-            polls -= 1
-        await asyncio.sleep(_POLL_SECONDS)
+            if status in UNFINISHED:
+                await watch.wait(poll_s=_POLL_SECONDS)
+            else:  # its gateway may have died, so that nobody tells of what is missing
+                polls -= 1
+                await asyncio.sleep(_POLL_SECONDS)
 
 
 def replay(call: Call, row: ResponseRow, after: int, include: Sequence[str]) -> Produce:

@@ -1,0 +1,1 @@
+"""Notices between gateways: one module per means by which they are told."""
