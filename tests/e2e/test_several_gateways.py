@@ -22,6 +22,7 @@ from tests.deployments import Deployment, only_on
 from tests.e2e.conftest import ScriptedUpstream, World, text
 from tests.e2e.test_background import gated, until
 from tests.e2e.test_process import hanging, headers, served
+from tests.e2e.test_scoped_quotas import say_scoped
 from tests.orchestrator.responses.playbook import check_stream
 
 from regate_gateway.composition.maintenance import Rhythm
@@ -103,6 +104,32 @@ async def said_in(world: World, conversation: str) -> list[str]:
 
 
 # ---------------------------------------------------------------- side by side
+
+
+async def test_gateways_that_count_for_themselves_warn_once_somebody_is_limited(
+    start: Start, policies: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("regate_gateway.composition.sharing._LOOK_SECONDS", 0.02)
+    say_scoped(policies, tenants={"globex": {"rpm": 9}})
+
+    def warned() -> list[int]:
+        return [one.__dict__["count"] for one in caplog.records if one.message == "quotas_not_shared"]
+
+    async with (
+        start("a") as one,
+        start("b"),
+        one.http("ann", "acme") as unlimited,
+        one.http("eve", "globex") as limited,
+    ):
+        assert one.gateway.services is not None
+        await unlimited.post("/embeddings", json={"model": "small", "input": "x"})
+        before = one.gateway.services.quotas.limited, warned()
+        await limited.post("/embeddings", json={"model": "small", "input": "x"})
+        async with asyncio.timeout(SETTLED_SECONDS):
+            while not warned():
+                await asyncio.sleep(0.01)
+
+    assert (before, warned()) == ((False, []), [1])
 
 
 @pytest.mark.parametrize("shared", [False, True])

@@ -76,14 +76,14 @@ class _Tally:
     periods: dict[Window, _Period] = field(default_factory=dict)
     leases: set[str] = field(default_factory=set)
 
-    def forget(self, now: int, today: dict[Window, int]) -> None:
+    def forget(self, now: int, epoch: float) -> None:
         """Drop the seconds, days and months that are past."""
         while self.seconds and self.seconds[0].at <= now - _REMEMBERED_SECONDS:
             past = self.seconds.popleft()
             self.requests -= past.requests
             self.tokens -= past.tokens
-        for window, number in today.items():
-            if window in self.periods and self.periods[window].number != number:
+        for window in tuple(self.periods):
+            if self.periods[window].number != number_of(window, epoch):
                 del self.periods[window]
 
     @property
@@ -195,16 +195,15 @@ class LocalQuotaCounter:
         which nothing is left.
         """
         now, epoch = int(self._clock()), self._calendar()
-        today: dict[Window, int] = {window: number_of(window, epoch) for window in BUDGETS}
         tally = self._tallies.get(key)
         if tally is None:
             tally = self._tallies[key] = _Tally()
         self._tallies.move_to_end(key)
-        tally.forget(now, today)
+        tally.forget(now, epoch)
         while len(self._tallies) > 1:
             longest = next(iter(self._tallies))
             silent = self._tallies[longest]
-            silent.forget(now, today)
+            silent.forget(now, epoch)
             if silent.leases:  # what runs is counted for as long as it does
                 self._tallies.move_to_end(longest)
                 break
