@@ -16,6 +16,7 @@ PARTS = (
     "vectors",
     "audit",
     "peers",
+    "tracing",
 )
 
 

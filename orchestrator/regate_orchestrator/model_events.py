@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal, TypeAlias
 
 from regate_orchestrator.errors import UpstreamError
@@ -74,13 +74,14 @@ class ArgumentsWritten:
 
 @dataclass(frozen=True, slots=True)
 class ModelEnded:
-    """The model turn is complete. `service_tier` is the tier that the upstream says it was served in,
-    if it says so.
+    """The model turn is complete. `service_tier` is the tier, and `model` the model, that the upstream says
+    it was served by, if it says so.
     """
 
     reason: FinishReason
     usage: Usage
     service_tier: str | None = None
+    model: str | None = field(default=None, compare=False)
 
 
 @dataclass(frozen=True, slots=True)

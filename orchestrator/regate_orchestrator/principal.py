@@ -8,10 +8,11 @@ import hashlib
 import json
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Final
 
+from regate_orchestrator.tracing.spans import REQUEST_ID, RESPONSE_ID, TraceSpan
 from regate_orchestrator.values import Json, JsonObject, RequestId
 
 _NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:@|/+-]{0,127}")
@@ -115,6 +116,18 @@ class Context:
     """The time for which the policy said who this is, where that is remembered from an earlier request."""
     authentication: Authentication | None = field(default=None, compare=False)
     """None for work that goes on without its request."""
+    span: TraceSpan | None = field(default=None, repr=False, compare=False)
+    """The span that what is done is told below; None where the request is not traced."""
+
+    @property
+    def ids(self) -> dict[str, str]:
+        """Return by which ids what is done is found in the audit log, as attributes of a span."""
+        known = {REQUEST_ID: str(self.request_id)}
+        return known if self.response_id is None else {**known, RESPONSE_ID: self.response_id}
+
+    def within(self, span: TraceSpan) -> Context:
+        """Return the context in which what is done is told below this span."""
+        return replace(self, span=span)
 
 
 def read_credential(token: str, claims: Mapping[str, Json]) -> Credential | None:

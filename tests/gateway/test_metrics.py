@@ -17,6 +17,7 @@ from tests.gateway.conftest import Handler, answer, application, listen
 
 from regate_adapters.opa.client import OpaAddress
 from regate_adapters.opa.engine import OpaEngine
+from regate_gateway.composition.outside.tracing import make_tracer
 from regate_gateway.composition.readings import read_upstreams
 from regate_gateway.composition.wiring import open_services
 from regate_gateway.config.settings import Settings
@@ -125,6 +126,7 @@ def documented() -> set[tuple[str, tuple[str, ...]]]:
 async def test_metrics_of_a_gateway_are_those_of_the_documentation(tmp_path: Path) -> None:
     metrics = Metrics()
     RequestMetrics(metrics)
+    make_tracer(None, metrics)
     settings = Settings.model_validate(
         {"data_dir": tmp_path, "vector": {"stores": {"main": {"kind": "memory"}}}}
     )

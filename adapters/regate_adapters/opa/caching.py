@@ -142,7 +142,8 @@ class CachingEngine:
         began, forgotten = self._clock(), self._forgotten
         planned = await self._compile(rule, document, unknown)
         if forgotten == self._forgotten:
-            self._remember(key, planned, document, until=began + self._seconds)
+            remembered = replace(planned, is_remembered=True)
+            self._remember(key, remembered, document, until=began + self._seconds)
         return planned
 
     async def revision(self) -> str:

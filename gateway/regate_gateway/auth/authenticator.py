@@ -14,11 +14,12 @@ from starlette.types import Scope
 
 from regate_gateway.auth.providers import ANONYMOUS, Provider, Providers
 from regate_gateway.http.connection import peer_certificate
-from regate_gateway.http.middleware import bearer_token, has_authorization, request_id
+from regate_gateway.http.middleware import bearer_token, has_authorization, request_id, request_span
 from regate_orchestrator.authz.decisions import Context
 from regate_orchestrator.authz.enforcer import Enforcer
 from regate_orchestrator.errors import Unauthenticated
 from regate_orchestrator.principal import Authentication, is_name, read_credential
+from regate_orchestrator.tracing.spans import PRINCIPAL
 from regate_orchestrator.values import Json, JsonObject
 
 _ANONYMOUS_CLAIMS: Final[JsonObject] = {"sub": "anonymous", "tenant": "anonymous"}
@@ -26,13 +27,17 @@ _ANONYMOUS_CLAIMS: Final[JsonObject] = {"sub": "anonymous", "tenant": "anonymous
 
 class Authenticator:
     """Has tokens verified by the provider that each names, and has `regate.authn` say whom the claims name.
-    `anonymous` is for one person on a loopback address.
+    `anonymous` is for one person on a loopback address. `tells_principal` has traces name who asks, by a
+    digest.
     """
 
-    def __init__(self, providers: Providers, enforcer: Enforcer, *, anonymous: bool) -> None:
+    def __init__(
+        self, providers: Providers, enforcer: Enforcer, *, anonymous: bool, tells_principal: bool = False
+    ) -> None:
         self._providers = providers
         self._enforcer = enforcer
         self._anonymous = anonymous
+        self._tells_principal = tells_principal
 
     async def context(self, scope: Scope) -> Context:
         """Return on whose behalf the request is. Raises `Unauthenticated`, and `Unavailable` when a provider
@@ -55,15 +60,19 @@ class Authenticator:
             claims = await provider.verifier.verify(token)
             authentication = _by(provider, claims, peer)
             credential = read_credential(token, claims)
+        span = request_span(scope)
         principal, made_for = await self._enforcer.principal(
-            dict(claims), authentication=authentication, request_id=identifier
+            dict(claims), authentication=authentication, request_id=identifier, span=span
         )
+        if span is not None and self._tells_principal:
+            span.note({PRINCIPAL: principal.digest})
         return Context(
             principal,
             identifier,
             credential=credential,
             identified=made_for,
             authentication=authentication,
+            span=span,
         )
 
 

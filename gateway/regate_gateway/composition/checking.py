@@ -25,6 +25,7 @@ from regate_gateway.composition.opening import (
     sealing_secret,
 )
 from regate_gateway.composition.outside.mcp import check_mcp
+from regate_gateway.composition.outside.tracing import check_traces
 from regate_gateway.composition.sharing import check_redis
 from regate_gateway.config.database import state_url
 from regate_gateway.config.secret import secret_from_environment
@@ -71,6 +72,8 @@ def _checks(settings: Settings) -> Iterator[Check]:
         yield lambda: signing_key(settings)
     for export in settings.audit.export:
         yield partial(check_export, export)
+    if settings.telemetry.traces is not None:
+        yield partial(check_traces, settings.telemetry.traces)
     yield lambda: _check_database(settings)
     if settings.redis.is_used:
         yield lambda: check_redis(settings)

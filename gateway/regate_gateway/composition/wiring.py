@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from functools import partial
@@ -26,6 +27,7 @@ from regate_gateway.composition.opening import Worker
 from regate_gateway.composition.outside.egress import LazyFetcher, make_guard
 from regate_gateway.composition.outside.guards import open_guards
 from regate_gateway.composition.outside.mcp import make_mcp_servers
+from regate_gateway.composition.outside.tracing import make_tracer
 from regate_gateway.composition.outside.upstreams import open_upstreams
 from regate_gateway.composition.readings import (
     read_audit,
@@ -82,7 +84,16 @@ class Gateway:
     `services` is there between the two, for the demonstration and for operators' tools in the same process.
     """
 
-    def __init__(self, settings: Settings, metrics: Metrics, clock: Clock, rhythm: Rhythm) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        metrics: Metrics,
+        clock: Clock,
+        rhythm: Rhythm,
+        *,
+        at_end: Callable[[], Awaitable[None]] | None = None,
+    ) -> None:
+        self._at_end = at_end
         self._settings = settings
         self._metrics = metrics
         self._clock = clock
@@ -111,6 +122,8 @@ class Gateway:
         await receive()
         try:
             async with AsyncExitStack() as stack:
+                if self._at_end is not None:
+                    stack.push_async_callback(self._at_end)
                 opened = await open_services(
                     stack, self._settings, self._metrics, clock=self._clock, rhythm=self._rhythm
                 )
@@ -132,14 +145,20 @@ def gateway_app(
     settings: Settings, *, clock: Clock = wall_clock, rhythm: Rhythm = USUAL_RHYTHM
 ) -> tuple[ASGIApp, Gateway]:
     """Return the application with its edge, and the gateway inside it. By the clock rows are made and
-    expire, and nothing else.
+    expire, and nothing else. Raises `ConfigurationError` for traces that could not be exported.
     """
     metrics = Metrics()
-    gateway = Gateway(settings, metrics, clock, rhythm)
-    cross_origin = CrossOrigin(settings.listen.cors_origins)
-    return Edge(
-        gateway, access_log=settings.telemetry.access_log, metrics=metrics, cross_origin=cross_origin
-    ), gateway
+    tracer = make_tracer(settings.telemetry.traces, metrics)
+    at_end = None if tracer is None else tracer.close
+    gateway = Gateway(settings, metrics, clock, rhythm, at_end=at_end)
+    edge = Edge(
+        gateway,
+        access_log=settings.telemetry.access_log,
+        metrics=metrics,
+        cross_origin=CrossOrigin(settings.listen.cors_origins),
+        tracer=tracer,
+    )
+    return edge, gateway
 
 
 async def open_services(
@@ -204,7 +223,9 @@ async def _services(stack: AsyncExitStack, parts: Parts) -> Services:
     read_upstreams(metrics, parts.upstreams.reach)
     return Services(
         settings=settings,
-        authenticator=Authenticator(providers, enforcer, anonymous=settings.auth.anonymous),
+        authenticator=Authenticator(
+            providers, enforcer, anonymous=settings.auth.anonymous, tells_principal=_tells_principal(settings)
+        ),
         enforcer=enforcer,
         state=stores.state,
         blobs=stores.blobs,
@@ -237,6 +258,11 @@ def _warnings(settings: Settings, services: Services, stores: Stores) -> list[Wo
     if settings.redis.is_used or not membership.is_shared:
         return []
     return [partial(warn_when_not_shared, services.quotas, membership)]
+
+
+def _tells_principal(settings: Settings) -> bool:
+    traces = settings.telemetry.traces
+    return traces is not None and traces.principal
 
 
 async def _resume(parts: Parts) -> None:

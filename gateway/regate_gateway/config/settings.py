@@ -16,6 +16,7 @@ from pydantic import BeforeValidator, Field, SerializeAsAny, field_validator, mo
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 from regate_adapters.settings_types import EnvironmentName, Name, Section
+from regate_adapters.tracing.settings import Traces, has_tracing
 from regate_adapters.vector.kind import EngineSettings
 from regate_adapters.vector.registry import is_embedded, read_settings
 from regate_gateway.config.audit_settings import Audit
@@ -200,6 +201,16 @@ class Telemetry(Section):
         default="info", description="Least severity that is logged, to standard error."
     )
     access_log: bool = Field(default=True, description="Write one line per request.")
+    traces: Traces | None = Field(
+        default=None,
+        description="Traces of requests, with the keys below. Absent: nothing is traced.",
+    )
+
+    @model_validator(mode="after")
+    def _library_is_there(self) -> Self:
+        if self.traces is not None and not has_tracing():
+            raise ValueError("traces needs the OpenTelemetry SDK: install regate[otel]")
+        return self
 
 
 class Settings(BaseSettings):

@@ -11,7 +11,7 @@ from __future__ import annotations
 import logging
 import re
 import time
-from typing import Final
+from typing import Final, TypeVar
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -20,9 +20,11 @@ from regate_gateway.http.connection import ClientGone
 from regate_gateway.http.cors import NO_ORIGINS, CrossOrigin, Headers
 from regate_gateway.http.errors import envelope, log_error
 from regate_gateway.telemetry.receipts import begin_request
+from regate_gateway.telemetry.request_spans import begin_span, end_span
 from regate_gateway.telemetry.requests import RequestMetrics
 from regate_orchestrator.errors import InvalidRequest, Unauthenticated
 from regate_orchestrator.metrics import Metrics
+from regate_orchestrator.tracing.spans import Tracer, TraceSpan
 from regate_orchestrator.values import RequestId, mint
 
 _log = logging.getLogger("regate.access")
@@ -51,11 +53,18 @@ _CLIENT_GONE: Final = 499
 """Logged, never sent: the client left before there was an answer."""
 
 _MAX_PATH: Final = 256
+_AnyExchange = TypeVar("_AnyExchange", bound="_Exchange")
 
 
 def request_id(scope: Scope) -> RequestId:
     """Return the id of this request, which is minted here and never taken from the client."""
     return RequestId(scope["state"]["request_id"])
+
+
+def request_span(scope: Scope) -> TraceSpan | None:
+    """Return the request's span; None where it is not traced."""
+    span: TraceSpan | None = scope["state"].get("span")
+    return span
 
 
 def has_authorization(scope: Scope) -> bool:
@@ -93,19 +102,22 @@ class Edge:
         access_log: bool,
         metrics: Metrics | None = None,
         cross_origin: CrossOrigin = NO_ORIGINS,
+        tracer: Tracer | None = None,
     ) -> None:
         self._app = app
         self._access_log = access_log
         self._requests = None if metrics is None else RequestMetrics(metrics)
         self._cross_origin = cross_origin
+        self._tracer = tracer
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request. Raises nothing but cancellation."""
         match scope["type"]:
             case "http":
-                await self._serve(scope, receive, _Exchange(scope, send))
+                await self._serve(scope, receive, self._traced(_Exchange(scope, send)))
             case "websocket":
-                await self._serve_socket(scope, receive, _Handshake(scope, send))
+                scope["method"] = "GET"
+                await self._serve_socket(scope, receive, self._traced(_Handshake(scope, send)))
             case _:
                 await self._app(scope, receive, send)
 
@@ -128,9 +140,10 @@ class Edge:
                 exchange.log()
             if self._requests is not None:
                 exchange.count(self._requests)
+            if self._tracer is not None:
+                exchange.end_span()
 
     async def _serve_socket(self, scope: Scope, receive: Receive, handshake: _Handshake) -> None:
-        scope["method"] = "GET"
         try:
             _check_headers(scope)
             scope["headers"] = [(name, value) for name, value in scope["headers"] if name in READ_HEADERS]
@@ -144,6 +157,13 @@ class Edge:
                 handshake.log()
             if self._requests is not None:
                 handshake.count(self._requests)
+            if self._tracer is not None:
+                handshake.end_span()
+
+    def _traced(self, exchange: _AnyExchange) -> _AnyExchange:
+        if self._tracer is not None:
+            exchange.begin_span(self._tracer)
+        return exchange
 
 
 class _Exchange:
@@ -184,6 +204,22 @@ class _Exchange:
         """Send the whole answer."""
         await self.send({"type": "http.response.start", "status": status, "headers": headers})
         await self.send({"type": "http.response.body", "body": body, "more_body": False})
+
+    def begin_span(self, tracer: Tracer) -> None:
+        """Begin the request's trace, if it is to have one. What serves it finds the span in the scope."""
+        path, method, given = (
+            self._scope["path"],
+            self._scope["method"],
+            header_values(self._scope, b"traceparent"),
+        )
+        span = begin_span(tracer, path, method, request_id=self._id, traceparents=given)
+        self._scope["state"]["span"] = span
+
+    def end_span(self) -> None:
+        """End the request's span, if it has one, under its route's template."""
+        if (span := self._scope["state"]["span"]) is not None:
+            template = self._scope["state"].get("path_template")
+            end_span(span, template, self._scope["method"], self.status, latest=self._latest_record)
 
     def log(self) -> None:
         """Write the access log's line: no query string, no header, no body."""

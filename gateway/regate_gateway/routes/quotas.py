@@ -19,6 +19,7 @@ from regate_gateway.routes.call import Call, Caller
 from regate_orchestrator.authz.decisions import Decision
 from regate_orchestrator.authz.limits import QuotaLimits
 from regate_orchestrator.errors import BudgetSpent, LimitExceeded, NotPermitted
+from regate_orchestrator.model_calls.traced import traced_backend
 from regate_orchestrator.ports import BUDGETS, Allowance, Exhausted, Meter, Scope
 from regate_orchestrator.quota.limits import granted, quota_question
 from regate_orchestrator.quota.metering import (
@@ -237,7 +238,7 @@ def granting(caller: Caller, path: str) -> Grant:
                 await spending.end()
                 raise
             held = opening.pop_all()
-        backend = MeteredBackend(caller.services.backend, spending)
+        backend = MeteredBackend(traced_backend(caller.services.backend, caller.context), spending)
 
         async def finalize() -> None:
             async with held:

@@ -62,6 +62,8 @@ _RESERVED: Final[Mapping[str, int]] = {
     "httpcore2": logging.WARNING,
     "mcp": logging.CRITICAL,
     "client": logging.CRITICAL,
+    "opentelemetry": logging.CRITICAL,
+    "urllib3": logging.CRITICAL,
 }
 """Loggers of libraries that write addresses with query strings, headers or what a server sent, each with the
 least severity at which it writes none. `client` is the MCP SDK's.

@@ -2,7 +2,8 @@
 
 Whatever runs for a request finds the request's own place by its context, which a task takes over from the
 task that began it; so nothing has to be passed through what decides. A receipt holds the time of the record
-and the digest of its line, and not its number: that would tell everybody how much others ask.
+and the digest of its line, and not its number: that would tell everybody how much others ask. A trace, which
+goes to the operator, has both.
 """
 
 from __future__ import annotations
@@ -13,16 +14,16 @@ from contextvars import ContextVar
 class LatestRecord:
     """The latest record of one request; `receipt` is empty while there is none."""
 
-    __slots__ = ("_seq", "receipt")
+    __slots__ = ("receipt", "seq")
 
     def __init__(self) -> None:
-        self._seq = 0
+        self.seq = 0
         self.receipt = ""
 
     def note(self, seq: int, receipt: str) -> None:
         """Take a record in. Those that were written at the same time may come in any order."""
-        if seq > self._seq:
-            self._seq, self.receipt = seq, receipt
+        if seq > self.seq:
+            self.seq, self.receipt = seq, receipt
 
 
 _latest: ContextVar[LatestRecord | None] = ContextVar("regate_latest_record", default=None)

@@ -22,7 +22,6 @@ from regate_orchestrator.authz.batches import (
     Admitted,
     Batch,
     batch_entry,
-    outcomes_of,
     read_admitted,
 )
 from regate_orchestrator.authz.decisions import Allow, Context, Decision, Deny, Point, Question
@@ -36,7 +35,7 @@ from regate_orchestrator.authz.document_decisions import (
     outcomes,
     read_answer,
 )
-from regate_orchestrator.authz.measuring import DecisionMetrics
+from regate_orchestrator.authz.measuring import DecisionMetrics, milliseconds_since
 from regate_orchestrator.authz.plan_records import Compiled, describe, plan_digest
 from regate_orchestrator.authz.points import PRINCIPAL
 from regate_orchestrator.authz.records import (
@@ -48,12 +47,14 @@ from regate_orchestrator.authz.records import (
     value_entry,
 )
 from regate_orchestrator.authz.remembered import REMEMBERED_POINTS, recalled
+from regate_orchestrator.authz.spans import PhaseSpans, tell_plan, tell_principal
 from regate_orchestrator.concurrency import few_at_once
 from regate_orchestrator.errors import CallerError, PolicyUnavailable, Unauthenticated
 from regate_orchestrator.filters.schema import RowSchema
 from regate_orchestrator.metrics import Metrics
 from regate_orchestrator.ports import Answer, AuditLog, DecisionMemory, PolicyEngine
 from regate_orchestrator.principal import Authentication, Principal, Principals
+from regate_orchestrator.tracing.spans import REQUEST_ID, TraceSpan
 from regate_orchestrator.values import Clock, Json, JsonObject, RequestId, wall_clock
 
 _EMPTY_BATCH: Final = Batch()
@@ -87,16 +88,25 @@ class Enforcer:
         self._principals = Principals()
 
     async def principal(
-        self, claims: JsonObject, *, authentication: Authentication, request_id: RequestId
+        self,
+        claims: JsonObject,
+        *,
+        authentication: Authentication,
+        request_id: RequestId,
+        span: TraceSpan | None = None,
     ) -> tuple[Principal, int | None]:
         """Return the principal that `regate.authn.principal` makes of verified claims, and for which time it
         was made where that is remembered; raises `Unauthenticated` when it makes none.
         """
         document = identity_input(claims, authentication, request_id=request_id, now=int(self._clock()))
+        began = time.perf_counter()
         recall = self._memory and self._memory.of(document)
         answer = (recall and recall(PRINCIPAL)) or await self._ask(PRINCIPAL, document)
         principal = self._principals.read(answer.value) if answer.defined else None
-        self._measures.decided("authn", allowed=principal is not None)
+        allowed = principal is not None
+        self._measures.decided("authn", allowed=allowed)
+        if span is not None:
+            tell_principal(span, {REQUEST_ID: str(request_id)}, answer, began=began, allowed=allowed)
         if principal is None:
             await self._audit.record(refused_identity(authentication, answer, request_id=request_id))
             raise Unauthenticated("The token does not name a principal that may use this service.")
@@ -117,20 +127,28 @@ class Enforcer:
         began = time.perf_counter()
         now = int(self._clock())
         known = [self._recalled(context, question, now) for question in questions]
+        spans = None if context.span is None else PhaseSpans(context, phase)
         if batch.is_empty and None not in known:
             decisions, admitted = cast("list[Decision]", known), NONE_ADMITTED
         else:
             asking = [
                 partial(self._decide, context, *pair, now) for pair in zip(questions, known, strict=True)
             ]
+            admitting = self.admitted_at(context, batch, now=now)
             decisions, admitted = await asyncio.gather(
-                few_at_once(asking, most=_MAX_CONCURRENT), self.admitted_at(context, batch, now=now)
+                few_at_once(asking if spans is None else spans.timed(asking), most=_MAX_CONCURRENT),
+                admitting if spans is None else spans.watched(admitting),
             )
-        self._measures.decided_each(questions, decisions)
+        self._measures.all_decided(questions, decisions)
+        entries = [decision_entry(*one) for one in zip(questions, decisions, strict=True)]
+        revision = admitted.revision or (decisions[0].revision if decisions else "")
+        if spans is not None:
+            spans.decided(entries, revision=revision)
+            spans.admitted(batch, admitted)
         record = record_of(context, phase, now) | {
-            "revision": admitted.revision or (decisions[0].revision if decisions else ""),
-            "ms": _milliseconds_since(began),
-            "decisions": [decision_entry(*pair) for pair in zip(questions, decisions, strict=True)],
+            "revision": revision,
+            "ms": milliseconds_since(began),
+            "decisions": entries,
         }
         await self._write(record, batch, admitted, notes)
         return decisions, admitted
@@ -203,6 +221,8 @@ class Enforcer:
             planned = await self._engine.plan(
                 point.value, self._input(context, action, resource, now), unknown=unknown
             )
+        if context.span is not None:
+            tell_plan(context.span, context.ids, point, action, planned, began=began)
         made_for = now if planned.made_for is None else planned.made_for
         note: JsonObject = {
             "rule": point.value,
@@ -213,7 +233,7 @@ class Enforcer:
             "revision": planned.revision,
             "plan": describe(planned.plan),
             "digest": plan_digest(planned.plan),
-            "ms": _milliseconds_since(began),
+            "ms": milliseconds_since(began),
         }
         return Compiled(planned.plan, note, planned.revision, made_for, asked_at=now)
 
@@ -245,6 +265,8 @@ class Enforcer:
         self, context: Context, phase: str, batch: Batch, admitted: Admitted, *, now: int, notes: JsonObject
     ) -> None:
         """Record, with the notes, what `admitted_at` said of the batch."""
+        if context.span is not None:
+            PhaseSpans(context, phase).admitted(batch, admitted)
         await self._write(
             record_of(context, phase, now) | {"revision": admitted.revision}, batch, admitted, notes
         )
@@ -297,6 +319,7 @@ class Enforcer:
         self, context: Context, store: JsonObject, documents: Sequence[Document]
     ) -> list[Ingestible]:
         began = time.perf_counter()
+        spans = None if context.span is None else PhaseSpans(context, "ingest.document")
         now = int(self._clock())
         asked = self._input(context, BATCH_ACTION, documents_input(store, documents), now)
         with self._measures.waiting("batch"):
@@ -309,11 +332,14 @@ class Enforcer:
             asked, [place for place in range(len(documents)) if place not in found.stamps]
         )
         decided, entries = outcomes(store, documents, found, reasons=reasons, revision=answer.revision)
-        self._measures.decided_each([question for question, _ in entries], [said for _, said in entries])
+        self._measures.all_decided([one for one, _ in entries], [one for _, one in entries])
+        told = [decision_entry(*one) for one in entries]
+        if spans is not None:
+            spans.decided(told, revision=answer.revision)
         record = record_of(context, "ingest.document", now) | {
             "revision": answer.revision,
-            "ms": _milliseconds_since(began),
-            "decisions": [decision_entry(question, decision) for question, decision in entries],
+            "ms": milliseconds_since(began),
+            "decisions": told,
         }
         await self._audit.record(record)
         return decided
@@ -381,9 +407,7 @@ class Enforcer:
     async def _write(
         self, record: dict[str, Json], batch: Batch, admitted: Admitted, notes: JsonObject | None
     ) -> None:
-        for point, allowed, denied in outcomes_of(batch, admitted):
-            self._measures.decided(point.short, allowed=True, count=allowed)
-            self._measures.decided(point.short, allowed=False, count=denied)
+        self._measures.batch_decided(batch, admitted)
         if not batch.is_empty:
             record["batch"] = batch_entry(batch, admitted)
         await self._audit.record(record | dict(notes or {}))
@@ -392,7 +416,3 @@ class Enforcer:
         return policy_input(
             context.principal.as_input(), action, resource, request_id=context.request_id, now=now
         )
-
-
-def _milliseconds_since(began: float) -> float:
-    return round((time.perf_counter() - began) * 1000, 3)

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Final, Literal
 
+from regate_orchestrator.authz.batches import Admitted, Batch, outcomes_of
 from regate_orchestrator.authz.decisions import Allow, Decision, Question
 from regate_orchestrator.errors import PolicyUnavailable
 from regate_orchestrator.metrics import Metrics
@@ -39,10 +40,16 @@ class DecisionMetrics:
         """Count decisions of a decision point, by its short name."""
         self._decisions.add(point, "true" if allowed else "false", count=count)
 
-    def decided_each(self, questions: Sequence[Question], decisions: Sequence[Decision]) -> None:
+    def all_decided(self, questions: Sequence[Question], decisions: Sequence[Decision]) -> None:
         """Count the decisions on these questions."""
         for question, decision in zip(questions, decisions, strict=True):
             self.decided(question.point.short, allowed=isinstance(decision, Allow))
+
+    def batch_decided(self, batch: Batch, admitted: Admitted) -> None:
+        """Count the decisions of a batch."""
+        for point, allowed, denied in outcomes_of(batch, admitted):
+            self.decided(point.short, allowed=True, count=allowed)
+            self.decided(point.short, allowed=False, count=denied)
 
     @contextmanager
     def waiting(self, kind: Literal["ask", "plan", "batch"]) -> Iterator[None]:
@@ -57,6 +64,11 @@ class DecisionMetrics:
             raise
         finally:
             self._waits.observe(time.perf_counter() - began, kind)
+
+
+def milliseconds_since(began: float) -> float:
+    """Return how long it is since a reading of `time.perf_counter`, as records have it."""
+    return round((time.perf_counter() - began) * 1000, 3)
 
 
 def _cause(error: PolicyUnavailable) -> str:

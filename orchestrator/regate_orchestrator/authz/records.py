@@ -52,8 +52,9 @@ def refused_identity(authentication: Authentication, answer: Answer, *, request_
 
 
 def record_of(context: Context, phase: str, now: int) -> dict[str, Json]:
-    """Return what every record of decisions begins with."""
+    """Return what every record of decisions begins with. Of a request that is traced it names the trace."""
     how = {} if context.authentication is None else {"authentication": context.authentication.as_record()}
+    traced: dict[str, Json] = {} if context.span is None else {"trace_id": context.span.trace_id}
     return {
         "kind": "decisions",
         "phase": phase,
@@ -66,6 +67,7 @@ def record_of(context: Context, phase: str, now: int) -> dict[str, Json]:
         "now": now,
         **({} if context.identified is None else {"identified": context.identified}),
         **how,
+        **traced,
     }
 
 

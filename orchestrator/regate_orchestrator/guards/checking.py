@@ -23,6 +23,7 @@ from regate_orchestrator.errors import GuardUnavailable
 from regate_orchestrator.guards.checked import PASSED, Checked, redacted
 from regate_orchestrator.metrics import Metrics
 from regate_orchestrator.ports import GUARD_STEPS, Findings, GuardProvider, GuardStep
+from regate_orchestrator.tracing.spans import GUARD, GUARD_STEP, error_type
 from regate_orchestrator.values import Json, JsonObject
 
 _BOUNDS: Final = (0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
@@ -108,7 +109,7 @@ class Guards:
         if not places:
             return [PASSED] * len(texts)
         looked_at = [texts[place] for place in places]
-        found, missing = await self._looked(step, looked_at)
+        found, missing = await self._looked(context, step, looked_at)
         resources = [
             _resource(step, one, missing, about[place] if about else {})
             for place, one in zip(places, found, strict=True)
@@ -120,18 +121,23 @@ class Guards:
             self._actions.add(step, action)
         return checked
 
-    async def _looked(self, step: GuardStep, texts: Sequence[str]) -> tuple[list[Findings], list[str]]:
+    async def _looked(
+        self, context: Context, step: GuardStep, texts: Sequence[str]
+    ) -> tuple[list[Findings], list[str]]:
         """Return what all guards of the step say of each text, and those that said nothing and may."""
         guards = self._at[step]
         answers = await few_at_once(
-            [partial(self._ask, one, step, texts) for one in guards], most=len(guards)
+            [partial(self._ask, context, one, step, texts) for one in guards], most=len(guards)
         )
         said = [answer for answer in answers if answer is not None]
         missing = [one.name for one, answer in zip(guards, answers, strict=True) if answer is None]
         return [_together([answer[place] for answer in said]) for place in range(len(texts))], missing
 
-    async def _ask(self, guard: Guard, step: GuardStep, texts: Sequence[str]) -> list[Findings] | None:
+    async def _ask(
+        self, context: Context, guard: Guard, step: GuardStep, texts: Sequence[str]
+    ) -> list[Findings] | None:
         began = time.perf_counter()
+        failed = ""
         try:
             async with asyncio.timeout(guard.deadline_s):
                 findings = await guard.provider.look(texts, step=step)
@@ -139,6 +145,7 @@ class Guards:
                 raise GuardUnavailable(f"{guard.name}: not one answer for each text")
             return findings
         except (GuardUnavailable, TimeoutError) as error:
+            failed = error_type(error)
             self._failures.add(guard.name, "passed" if guard.may_be_missing else "blocked")
             if guard.may_be_missing:
                 return None
@@ -147,6 +154,9 @@ class Guards:
             raise GuardUnavailable(f"{guard.name}: no answer within {guard.deadline_s:g} s") from error
         finally:
             self._waits.observe(time.perf_counter() - began, guard.name)
+            if context.span is not None:
+                told = {**context.ids, GUARD: guard.name, GUARD_STEP: step}
+                context.span.tell(f"guard {guard.name}", told, began=began, error=failed)
 
     async def _decided(
         self, context: Context, step: GuardStep, resources: Sequence[JsonObject], texts: Sequence[str]

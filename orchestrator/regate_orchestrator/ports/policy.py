@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol, TypeAlias
 
 from regate_orchestrator.filters.expression import FilterPlan
@@ -36,6 +36,8 @@ class Planned:
     plan: FilterPlan
     revision: str
     made_for: int | None = None
+    is_remembered: bool = field(default=False, compare=False)
+    """Whether it comes from memory, rather than from OPA now."""
 
 
 Recall: TypeAlias = Callable[[str], Answer | None]

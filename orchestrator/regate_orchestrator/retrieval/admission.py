@@ -17,6 +17,7 @@ from regate_orchestrator.filters.expression import FilterPlan, Scalar
 from regate_orchestrator.lineage import ChunkSource
 from regate_orchestrator.metrics import Metrics
 from regate_orchestrator.ports import Candidate, Found, StateStore
+from regate_orchestrator.retrieval.spans import tell_candidates
 from regate_orchestrator.retrieval.stores import OpenStore
 from regate_orchestrator.rows import LiveFile
 from regate_orchestrator.values import FileId, JsonObject, StoreId
@@ -111,6 +112,10 @@ class Admission:
         self._counted.add("admitted", count=len(passed))
         self._counted.add("denied", count=len(denied))
         self._counted.add("gone", count=len(found.candidates) - len(present))
+        if context.span is not None:
+            tell_candidates(
+                context.span, found=len(found.candidates), live=len(present), admitted=len(passed)
+            )
         if denied:
             await self._report(context, store, denied, search_plan, admitted.revision)
         hits = [Hit(store.row.id, live[store.row.id, one.file_id].filename, one) for one in passed]

@@ -21,11 +21,13 @@ from regate_orchestrator.filters.expression import Compare, Everything, Expressi
 from regate_orchestrator.filters.schema import RowSchema
 from regate_orchestrator.guards.checking import Guards
 from regate_orchestrator.metrics import Metrics
-from regate_orchestrator.ports import Found, Query, StateStore, VectorStore
+from regate_orchestrator.ports import Embedder, Found, Query, StateStore, Vector, VectorStore
 from regate_orchestrator.retrieval.admission import Admission, Hit, SearchPlan
 from regate_orchestrator.retrieval.guarding import guarded_hits
+from regate_orchestrator.retrieval.spans import store_span, tell_embedding
 from regate_orchestrator.retrieval.stores import OpenStore, opened
 from regate_orchestrator.rows import StoreRow
+from regate_orchestrator.tracing.spans import span_clock
 from regate_orchestrator.values import Clock, FileId, JsonObject, StoreId, wall_clock
 
 _MAX_CONCURRENT: Final = 1_000
@@ -129,22 +131,44 @@ class Retrieval:
         """
         embedders = {embedder.name: embedder for embedder in (self._models.of(store.row) for store in stores)}
         vectors = {
-            name: await one.embed(search.queries, tenant=context.principal.tenant)
-            for name, one in embedders.items()
+            name: await self._embedded(context, one, search.queries) for name, one in embedders.items()
         }
         best: dict[tuple[StoreId, FileId, int], Hit] = {}
         for store in stores:
-            search_plan = await self._plan(context, store)
-            for text, vector in zip(search.queries, vectors[store.row.embedder], strict=True):
-                query = Query(vector, search.limit, text)
-                for hit in await self._search_one(context, store, query, search, search_plan):
-                    place = (hit.store_id, hit.candidate.file_id, hit.candidate.index)
-                    if place not in best or hit.candidate.score > best[place].candidate.score:
-                        best[place] = hit
+            of_store = vectors[store.row.embedder]
+            if context.span is None:
+                hits = await self._search_store(context, store, search, of_store)
+            else:
+                with store_span(context, context.span, store) as within:
+                    hits = await self._search_store(within, store, search, of_store)
+            for hit in hits:
+                place = (hit.store_id, hit.candidate.file_id, hit.candidate.index)
+                if place not in best or hit.candidate.score > best[place].candidate.score:
+                    best[place] = hit
             await self._state.vector_stores.touch(context.principal, store.row.id, at=int(self._clock()))
         kept = (hit for hit in best.values() if hit.candidate.score >= search.threshold)
         ranked = sorted(kept, key=lambda hit: (-hit.candidate.score, hit.store_id, hit.candidate.id))
         return await guarded_hits(self._guards, context, ranked[: search.limit])
+
+    async def _embedded(
+        self, context: Context, embedder: Embedder, queries: Sequence[str]
+    ) -> Sequence[Vector]:
+        began = span_clock()
+        vectors = await embedder.embed(queries, tenant=context.principal.tenant)
+        if context.span is not None:
+            tell_embedding(context, context.span, embedder.name, began=began)
+        return vectors
+
+    async def _search_store(
+        self, context: Context, store: OpenStore, search: Search, vectors: Sequence[Vector]
+    ) -> list[Hit]:
+        """Return the best admitted hits of one store for each query."""
+        search_plan = await self._plan(context, store)
+        hits: list[Hit] = []
+        for text, vector in zip(search.queries, vectors, strict=True):
+            query = Query(vector, search.limit, text)
+            hits += await self._search_one(context, store, query, search, search_plan)
+        return hits
 
     async def _plan(self, context: Context, store: OpenStore) -> SearchPlan:
         """Return how to search: the plan with the guard conjoined, or the guard alone where the policy

@@ -84,6 +84,7 @@ def _log_record(exported: Exported) -> Json:
         "severityText": "INFO",
         "eventName": "regate.audit",
         "body": {"stringValue": exported.text.decode()},
+        **({"traceId": trace} if isinstance(trace := exported.record.get("trace_id"), str) else {}),
         "attributes": [
             {"key": "regate.seq", "value": {"intValue": str(exported.seq)}},
             _attribute("regate.digest", exported.digest),

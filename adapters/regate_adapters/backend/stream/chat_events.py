@@ -65,6 +65,7 @@ class ChatTranslator:
         """What the reason stands for; None where it is none of a good end."""
         self._in_deltas: set[type] = set()
         self._tier: str | None = None
+        self._model: str | None = None
         self._frame: Frame | None = None
 
     @property
@@ -124,6 +125,8 @@ class ChatTranslator:
             raise reported(self._upstream, chunk)
         if isinstance(tier := chunk.get("service_tier"), str) and _TIER.fullmatch(tier):
             self._tier = tier
+        if self._model is None and isinstance(model := chunk.get("model"), str):
+            self._model = model
         choices = chunk.get("choices")
         if (usage := usage_in(chunk)) is not None:
             self._usage = usage
@@ -148,7 +151,7 @@ class ChatTranslator:
         reason = self._ended
         if reason in ("stop", "tool_calls"):
             reason = "tool_calls" if len(self._slots) else "stop"
-        events.append(ModelEnded(reason, self._usage or Usage(), self._tier))
+        events.append(ModelEnded(reason, self._usage or Usage(), self._tier, self._model))
         return events
 
     def _read_choice(self, choice: Mapping[str, object]) -> list[ModelEvent]:

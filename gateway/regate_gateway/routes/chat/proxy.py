@@ -9,7 +9,7 @@ the upstream's comes back.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from contextlib import AsyncExitStack
+from contextlib import AbstractAsyncContextManager, AsyncExitStack
 from typing import Final
 
 from starlette.responses import Response
@@ -23,6 +23,7 @@ from regate_gateway.routes.chat.guarded_answer import OUTPUT_STEPS, GuardedAnswe
 from regate_gateway.routes.chat.guarding import guard_body
 from regate_gateway.routes.chat.pass_through import PassThrough
 from regate_gateway.routes.chat.refused import refused
+from regate_gateway.routes.chat.traced import told
 from regate_gateway.routes.chat.usage import UsageTap
 from regate_gateway.routes.quotas import forwarded_demand, spend, within_output_limit
 from regate_gateway.services import Answering
@@ -33,11 +34,12 @@ from regate_orchestrator.routing import (
     BACKEND,
     MAX_OUTPUT_TOKENS,
     NO_STORE,
+    Chosen,
     choose_upstream,
     no_such_model,
     serve,
 )
-from regate_orchestrator.values import Json
+from regate_orchestrator.values import Json, JsonObject
 
 _OUTPUT_LIMITS: Final[Mapping[str, tuple[str, ...]]] = {
     "/chat/completions": ("max_completion_tokens", "max_tokens"),
@@ -132,9 +134,7 @@ async def _forward(call: Call, request: Forwarded) -> Response:
                 await spending.used(NOTHING_USED)
                 await spending.end()
                 return refused(request, count=demand.choices)
-        passing = upstreams.pass_through(
-            chosen.upstream, request.path, body, streamed=request.stream, alternates=chosen.alternates
-        )
+        passing = _passing(call, request, chosen, body)
         answer: Answering = await call.while_connected(stack.enter_async_context(passing))
         tap = UsageTap(sent=demand.sent, writes=request.writes, streamed=answer.is_stream)
         is_guarded = request.writes and not OUTPUT_STEPS.isdisjoint(guards.steps)
@@ -157,6 +157,18 @@ async def _forward(call: Call, request: Forwarded) -> Response:
         default_tier=untold_tier,
         is_noted=is_guarded,
     )
+
+
+def _passing(
+    call: Call, request: Forwarded, chosen: Chosen, body: JsonObject
+) -> AbstractAsyncContextManager[Answering]:
+    """Return the upstream's answer, to be entered; told of where the request is traced."""
+    passing = call.services.upstreams.pass_through(
+        chosen.upstream, request.path, body, streamed=request.stream, alternates=chosen.alternates
+    )
+    if call.context.span is None:
+        return passing
+    return told(passing, call.context, call.context.span, request=request, upstream=chosen.upstream)
 
 
 def _limited(body: dict[str, Json], path: str, most: int | None) -> dict[str, Json]:

@@ -7,6 +7,7 @@ The counterpart for the loop is `regate_orchestrator.quota.metering.MeteredBacke
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from typing import Final
 
 import orjson
@@ -50,8 +51,7 @@ class UsageTap:
         """Return what the answer says that it used, the last word counting; what its size suggests
         where it says nothing.
         """
-        found = _last_usage(self._tail)
-        reported = None if found is None else _reported(found)
+        reported = _reported(told_usage(self._tail))
         return Used(self._sent, self._estimate()) if reported is None else reported
 
     def _estimate(self) -> int:
@@ -61,24 +61,28 @@ class UsageTap:
         return self._lines // _LINES_PER_EVENT if self._streamed else self._bytes // _BYTES_PER_TOKEN
 
 
-def _last_usage(tail: bytes) -> bytes | None:
-    """Return the last usage object in these bytes."""
+def told_usage(tail: bytes) -> Mapping[str, object]:
+    """Return the usage that the last bytes of an answer tell, the last word counting; empty where there is
+    none.
+    """
     end = len(tail)
     while (place := tail.rfind(b'"usage"', 0, end)) >= 0:
         if (found := _USAGE.match(tail, place)) is not None:
-            return found.group(1)
+            break
         end = place
-    return None
-
-
-def _reported(usage: bytes) -> Used | None:
-    """Return the tokens that a usage object counts; None when it is none. Of a total that is more than its
-    parts, or has none, what is not known for input is output.
-    """
+    else:
+        return {}
     try:
-        read = orjson.loads(usage)
+        read: Mapping[str, object] = orjson.loads(found.group(1))
     except ValueError:
-        return None
+        return {}
+    return read
+
+
+def _reported(read: Mapping[str, object]) -> Used | None:
+    """Return the tokens that a usage counts; None when it counts none. Of a total that is more than its parts,
+    or has none, what is not known for input is output.
+    """
     total, sent, written = [
         count if type(count) is int and 0 <= count <= _MAX_TOKENS else None
         for count in (read.get(name) for name in ("total_tokens", "prompt_tokens", "completion_tokens"))

@@ -22,6 +22,7 @@ from regate_orchestrator.responses.tools.approvals import arguments_digest
 from regate_orchestrator.responses.tools.guarding import guarded_call, guarded_result
 from regate_orchestrator.responses.tools.permits import Permits
 from regate_orchestrator.responses.tools.redacting import Unreadable, redacted
+from regate_orchestrator.responses.tools.spans import traced_call
 from regate_orchestrator.responses.tools.tool import ServerTool, Terms, ToolCall, ToolResult, numbers_in
 from regate_orchestrator.responses.tools.visible import hidden_tools
 from regate_orchestrator.retrieval.stores import OpenStore
@@ -81,7 +82,8 @@ class ToolCalls:
         self, context: Context, calls: Sequence[ToolCall], stores: Mapping[StoreId, OpenStore]
     ) -> list[ToolRan]:
         """Return what each call came to. The first that fails ends the others, and its error is raised."""
-        work = [functools.partial(self._run, context, call, stores) for call in calls]
+        run = self._run if context.span is None else self._run_traced
+        work = [functools.partial(run, context, call, stores) for call in calls]
         return await few_at_once(work, most=MAX_CONCURRENT)
 
     async def _decide(self, context: Context, command: DecideTool) -> ToolDecided:
@@ -132,6 +134,13 @@ class ToolCalls:
         elif demands.needs_approval or call.tool.asks_first(call.name):
             return ToolDecided(call.call_id, "needs_approval", approval=await self.permits.ask(context, call))
         return ToolDecided(call.call_id, "allow", _terms(demands), demands.rewritten(call.arguments or {}))
+
+    async def _run_traced(
+        self, context: Context, call: ToolCall, stores: Mapping[StoreId, OpenStore]
+    ) -> ToolRan:
+        # INVARIANT: only where the context is traced
+        assert context.span is not None  # noqa: S101
+        return await traced_call(context, context.span, call, lambda within: self._run(within, call, stores))
 
     async def _run(self, context: Context, call: ToolCall, stores: Mapping[StoreId, OpenStore]) -> ToolRan:
         found = await self._result(context, call, stores)

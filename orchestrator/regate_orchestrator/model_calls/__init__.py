@@ -1,0 +1,1 @@
+"""Calls of models, and what is told of them."""

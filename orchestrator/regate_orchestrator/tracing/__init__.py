@@ -1,0 +1,1 @@
+"""Traces, as the core tells them. Not who listens: `regate_adapters.tracing`."""
