@@ -262,15 +262,6 @@ def test_every_route_is_documented() -> None:
     assert [f"{method} {path}" for method, path, _ in ROUTES if f"`{method} {path}`" not in text] == []
 
 
-def test_alerts_and_their_documentation_are_on_the_same_metrics() -> None:
-    in_rules = set(re.findall(r"\bregate_[a-z_]+", (ROOT / "deploy/alerts.yaml").read_text()))
-    text = (ROOT / "docs/metrics.md").read_text(encoding="utf-8")
-    alerts = text.partition("\n## Alerts")[2].partition("\n## ")[0]
-
-    assert in_rules == set(re.findall(r"\bregate_[a-z_]+", alerts))
-    assert [name for name in sorted(in_rules) if f"| `{name}` |" not in text] == []
-
-
 def test_diagram_of_the_machine_is_drawn_from_its_table() -> None:
     assert f"```mermaid\n{diagram()}\n```" in (ROOT / "docs/responses.md").read_text()
 

@@ -34,7 +34,13 @@ def make_documents(
     """Return what documents pass through."""
     state, blobs, enforcer = stores.state, stores.blobs, decisions.enforcer
     ingestion = Ingestion(
-        state=state, blobs=blobs, extractor=stores.extractor, models=stores.models, vectors=stores.vectors
+        state=state,
+        blobs=blobs,
+        extractor=stores.extractor,
+        models=stores.models,
+        vectors=stores.vectors,
+        clock=clock,
+        metrics=metrics,
     )
     files = FileUploads(
         enforcer=enforcer,

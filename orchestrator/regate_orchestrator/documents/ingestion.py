@@ -21,13 +21,16 @@ from typing import Final
 from regate_orchestrator.documents.embedding import EmbeddingModels
 from regate_orchestrator.documents.generations import chunk_id
 from regate_orchestrator.errors import RegateError, StateUnavailable, TextTooLong, Unavailable
+from regate_orchestrator.metrics import Metrics
 from regate_orchestrator.places import Places
 from regate_orchestrator.ports import BlobStore, Chunk, Extractor, StateStore, UnreadableFile, VectorStore
 from regate_orchestrator.principal import read_principal
 from regate_orchestrator.rows import Attachment, OrphanedChunks
+from regate_orchestrator.values import Clock, wall_clock
 
 _log = logging.getLogger("regate.ingestion")
 _BATCH: Final = 64
+_WAIT_BOUNDS: Final = (1.0, 5.0, 15.0, 60.0, 300.0, 900.0, 3600.0)
 MAX_ATTEMPTS: Final = 3
 WORKERS: Final = 4
 """How many attachments a gateway works at. Of one tenant it is half of them at most, so that others
@@ -75,6 +78,8 @@ class Ingestion:
         vectors: VectorStore,
         workers: int = WORKERS,
         pace: Pace = Pace(),
+        clock: Clock = wall_clock,
+        metrics: Metrics | None = None,
     ) -> None:
         self._state = state
         self._blobs = blobs
@@ -87,6 +92,21 @@ class Ingestion:
         self._claiming = asyncio.Lock()
         self._is_looked_after = False
         self._last_tenant = ""
+        self._clock = clock
+        metrics = metrics or Metrics()
+        self._waits = metrics.histogram(
+            "regate_ingest_wait_seconds",
+            "Time from the attachment of a file until a worker began to read it.",
+            (),
+            bounds=_WAIT_BOUNDS,
+            rows=[()],
+        )
+        self._outcomes = metrics.counter(
+            "regate_ingest",
+            "Attempts at attached files.",
+            ("outcome",),
+            rows=[("completed",), ("failed",), ("repeated",), ("given_up",)],
+        )
 
     def wake(self) -> None:
         """Say that there is work, so that nobody waits for a worker to look again by itself."""
@@ -123,6 +143,8 @@ class Ingestion:
                 return None
             if leased is not None:
                 self._work_waits.set()  # there may be more: another looks, and waits in our place
+                if leased.attempts == 1:
+                    self._waits.observe(max(0.0, self._clock() - leased.created_at))
                 self._last_tenant = str(leased.stamp["tenant"])
                 held.enter_context(self._places.taken(self._last_tenant))
             return leased
@@ -190,17 +212,21 @@ class Ingestion:
                 if await self._state.leases.finish(
                     leased, status="completed", usage_bytes=usage, chunks=chunks
                 ):
+                    self._outcomes.add("completed")
                     return
+                self._outcomes.add("given_up")
             case _Failed(code, message, lasting) if lasting or leased.attempts >= MAX_ATTEMPTS:
+                self._outcomes.add("failed")
                 await self._state.leases.finish(
                     leased, status="failed", error_code=code, error_message=message
                 )
             case _Failed():
+                self._outcomes.add("repeated")
                 pauses = self._pace.backoff_s
                 retry_in_s = pauses[min(leased.attempts, len(pauses)) - 1] if pauses else 0
                 await self._state.leases.release(leased, retry_in_s=retry_in_s, counted=True)
             case None:  # detached, deleted, cancelled or stamped anew while it was read
-                pass
+                self._outcomes.add("given_up")
         await self._discard(leased)
 
     async def _requeue(self, leased: Attachment) -> None:

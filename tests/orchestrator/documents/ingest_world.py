@@ -20,6 +20,7 @@ from regate_orchestrator.documents.ingestion import Ingestion, Pace
 from regate_orchestrator.errors import VectorStoreUnavailable
 from regate_orchestrator.filters.expression import Everything, FilterPlan
 from regate_orchestrator.filters.schema import FieldSpec, RowSchema
+from regate_orchestrator.metrics import Metrics
 from regate_orchestrator.ports import Chunk, Found, Query
 from regate_orchestrator.principal import Principal
 from regate_orchestrator.rows import Attachment, FileRow, StoreRow
@@ -142,7 +143,7 @@ class World:
         self.engine, self.reader = Engine(), Reader()
         self.reader.gate.set()
 
-    def ingestion(self, *, pace: Pace = PACE) -> Ingestion:
+    def ingestion(self, *, pace: Pace = PACE, metrics: Metrics | None = None) -> Ingestion:
         return Ingestion(
             state=self.state,
             blobs=Bytes(),
@@ -150,6 +151,8 @@ class World:
             models=EmbeddingModels(Compass()),
             vectors=self.engine,
             pace=pace,
+            clock=self.clock,
+            metrics=metrics,
         )
 
     async def make(self) -> None:

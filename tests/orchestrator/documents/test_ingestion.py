@@ -26,6 +26,7 @@ from regate_adapters.state.store import SqlStateStore
 from regate_orchestrator.documents.ingestion import MAX_ATTEMPTS, WORKERS, Pace
 from regate_orchestrator.errors import EmbeddingsUnavailable, InvalidRequest, StateUnavailable, TextTooLong
 from regate_orchestrator.filters.expression import Everything
+from regate_orchestrator.metrics import Counter, Histogram, Metrics
 from regate_orchestrator.ports import Query, UnreadableFile
 from regate_orchestrator.rows import Attachment, FileBatch, Totals
 from regate_orchestrator.values import BatchId
@@ -210,6 +211,21 @@ async def test_what_failed_for_want_of_a_dependency_is_tried_again(world: World)
 
     assert row is not None
     assert row.attempts == 3
+
+
+async def test_how_long_a_file_waited_and_what_came_of_it_is_counted(world: World) -> None:
+    world.reader.failing = [EmbeddingsUnavailable("down")]
+    await world.attach()
+    world.clock.time += 200
+    metrics = Metrics()
+    async with working(world.ingestion(metrics=metrics)):
+        await world.until("completed")
+    waits, outcomes = metrics.all["regate_ingest_wait_seconds"], metrics.all["regate_ingest"]
+
+    assert isinstance(waits.numbers, Histogram)
+    assert waits.numbers.values[()].buckets()[3:5] == [("60.0", 0), ("300.0", 1)]
+    assert isinstance(outcomes.numbers, Counter)
+    assert outcomes.numbers.values == {("completed",): 1, ("failed",): 0, ("repeated",): 1, ("given_up",): 0}
 
 
 async def test_what_fails_again_and_again_is_given_up(world: World) -> None:
