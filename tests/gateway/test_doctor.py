@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 from aiohttp import web
 from tests.adapters.audit.collector import running_collector
+from tests.adapters.tracing.trace_collector import running_trace_collector
 from tests.postgres import Postgres
 
 from regate_adapters.testing.ports import free_port
@@ -216,6 +217,19 @@ async def test_policies_that_may_not_serve_fail(tmp_path: Path) -> None:
     (tmp_path / "policies").mkdir()
     found = await told(settings(tmp_path, opa={"bundle": tmp_path / "policies"}))
     assert not found["opa"].ok
+
+
+async def test_collector_of_traces_is_asked_and_gets_nothing(tmp_path: Path) -> None:
+    async with running_trace_collector() as collector:
+        taking = await told(settings(tmp_path, telemetry={"traces": {"endpoint": collector.url}}))
+        collector.status = 401
+        refusing = await told(settings(tmp_path, telemetry={"traces": {"endpoint": collector.url}}))
+
+    assert [(one["telemetry.traces"].ok, one["telemetry.traces"].says) for one in (taking, refusing)] == [
+        (True, "takes traces"),
+        (False, "the collector does not take a batch of spans"),
+    ]
+    assert (len(collector.bodies), collector.spans) == (2, [])
 
 
 async def test_destinations_of_the_audit_log_are_asked_and_get_nothing(

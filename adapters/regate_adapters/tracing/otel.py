@@ -7,6 +7,7 @@ global provider is set, so a library that traces for itself exports nothing thro
 
 from __future__ import annotations
 
+import asyncio
 import re
 import time
 import uuid
@@ -18,6 +19,7 @@ import requests
 from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
 from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import ReadableSpan
+from opentelemetry.sdk.trace.export import SpanExportResult
 from opentelemetry.sdk.trace.id_generator import RandomIdGenerator
 from opentelemetry.sdk.trace.sampling import TraceIdRatioBased
 from opentelemetry.sdk.util.instrumentation import InstrumentationScope
@@ -65,7 +67,6 @@ class OtelTracer:
         )
         self._bound = TraceIdRatioBased.get_bound_for_rate(settings.sample)
         self._trust_incoming = settings.trust_incoming
-        self._epoch_ns = time.time_ns() - int(span_clock() * 1e9)
 
     def begin(self, name: str, attributes: Attributes, *, traceparents: Sequence[bytes]) -> OtelSpan | None:
         """See `Tracer.begin`. A trusted parent decides whether its request is sampled (W3C Trace
@@ -84,15 +85,13 @@ class OtelTracer:
         """Export what is left, for as long as the settings let that take."""
         await self.export.close(within_s=self._flush_s)
 
-    def nanoseconds(self, at: float) -> int:
-        """Return a reading of `span_clock` as nanoseconds since the epoch."""
-        return self._epoch_ns + int(at * 1e9)
-
 
 class OtelSpan:
     """A span under way. See `TraceSpan`."""
 
-    __slots__ = ("_attributes", "_began", "_context", "_ended", "_kind", "_name", "_parent", "_tracer")
+    __slots__ = (
+        *("_attributes", "_began", "_context", "_ended", "_epoch_ns", "_kind", "_name", "_parent", "_tracer"),
+    )
 
     def __init__(
         self,
@@ -104,6 +103,7 @@ class OtelSpan:
         kind: SpanKind,
         *,
         began: float | None = None,
+        epoch_ns: int | None = None,
     ) -> None:
         self._tracer = tracer
         self._name = name
@@ -113,6 +113,8 @@ class OtelSpan:
         self._kind = kind
         self._began = span_clock() if began is None else began
         self._ended = False
+        # Of a whole trace by one look at the calendar's clock, which may be set in the middle of it
+        self._epoch_ns = time.time_ns() - int(span_clock() * 1e9) if epoch_ns is None else epoch_ns
 
     @property
     def trace_id(self) -> str:
@@ -161,32 +163,54 @@ class OtelSpan:
                 _listed(self._attributes),
                 kind=self._kind,
                 status=_FAILED if error else _UNSET,
-                start_time=self._tracer.nanoseconds(self._began),
-                end_time=self._tracer.nanoseconds(ended),
+                start_time=self._epoch_ns + int(self._began * 1e9),
+                end_time=self._epoch_ns + int(ended * 1e9),
                 instrumentation_scope=_SCOPE,
             )
         )
 
     def _below(self, name: str, attributes: Attributes, kind: SpanKind, began: float | None) -> Self:
         trace_id = self._context.trace_id
-        return type(self)(self._tracer, name, attributes, trace_id, self._context, kind, began=began)
+        return type(self)(
+            self._tracer,
+            name,
+            attributes,
+            trace_id,
+            self._context,
+            kind,
+            began=began,
+            epoch_ns=self._epoch_ns,
+        )
 
 
 def open_tracer(settings: Traces, *, headers: str, version: str) -> OtelTracer:
     """Return a tracer that exports as the settings say; `headers` are as OTLP has them in
     `OTEL_EXPORTER_OTLP_HEADERS`. Raises `ConfigurationError` for headers that are none.
     """
+    export = BoundedExport(_exporter(settings, headers), most=settings.queue)
+    return OtelTracer(export, settings=settings, version=version)
+
+
+async def takes_spans(settings: Traces, *, headers: str) -> bool:
+    """Return whether the collector takes a batch, which is empty. Raises as `open_tracer` does."""
+    exporter = _exporter(settings, headers)
+    try:
+        return await asyncio.to_thread(exporter.export, ()) is SpanExportResult.SUCCESS
+    finally:
+        exporter.shutdown()  # type: ignore[no-untyped-call]  # the SDK's
+
+
+def _exporter(settings: Traces, headers: str) -> OTLPSpanExporter:
     session = requests.Session()
     session.trust_env = False  # no proxy, and no password of a .netrc, that the settings do not name
     session.hooks["response"].append(_refuse_redirect)
-    exporter = OTLPSpanExporter(
+    return OTLPSpanExporter(
         endpoint=settings.endpoint,
         certificate_file=None if settings.ca_file is None else str(settings.ca_file),
         headers=read_headers(headers),
         timeout=settings.timeout_s,
         session=session,
     )
-    return OtelTracer(BoundedExport(exporter, most=settings.queue), settings=settings, version=version)
 
 
 def read_headers(text: str) -> dict[str, str]:

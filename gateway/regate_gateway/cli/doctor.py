@@ -26,6 +26,7 @@ from regate_gateway.composition.auditing import examine_export
 from regate_gateway.composition.checking import faults
 from regate_gateway.composition.opening import configured_engine, opa_binary, open_blobs, open_policy
 from regate_gateway.composition.outside.guards import open_provider
+from regate_gateway.composition.outside.tracing import examine_traces
 from regate_gateway.composition.outside.upstreams import open_embedder, upstream_configs
 from regate_gateway.composition.sharing import redis_url
 from regate_gateway.config.auth_settings import (
@@ -121,6 +122,8 @@ def _examinations(settings: Settings) -> Iterator[tuple[str, Examination]]:
         yield f"guards.providers.{guard.name}", partial(_guard, guard)
     for export in settings.audit.export:
         yield f"audit.export.{export.name}", partial(examine_export, export)
+    if settings.telemetry.traces is not None:
+        yield "telemetry.traces", partial(examine_traces, settings.telemetry.traces)
 
 
 async def _upstream(settings: Settings, upstream: Upstream) -> str:

@@ -40,6 +40,15 @@ def check_traces(settings: Traces) -> None:
     read_headers(_headers(settings))
 
 
+async def examine_traces(settings: Traces) -> str:
+    """Return in words what the collector takes. Raises `ConfigurationError`."""
+    from regate_adapters.tracing.otel import takes_spans
+
+    if not await takes_spans(settings, headers=_headers(settings)):
+        raise ConfigurationError("the collector does not take a batch of spans")
+    return "takes traces"
+
+
 def _open(settings: Traces) -> OtelTracer:
     from regate_adapters.tracing.otel import open_tracer
 
