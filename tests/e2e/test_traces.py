@@ -241,5 +241,12 @@ async def test_trace_of_a_trusted_client_goes_on_and_what_is_not_sampled_leaves_
     roots = [span for span in collector.spans if span.kind == "server"]
 
     assert [(span.trace_id, span.parent_id) for span in roots] == [(PARENT[3:35], PARENT[36:52])]
+    assert sorted(span.name for span in collector.spans) == [
+        "POST /v1/chat/completions",
+        "chat small",
+        "decide authn",
+        "decide quota",
+        "decide route",
+    ]
     assert set(named) == {None, PARENT[3:35]}
     assert "traceparent" not in json.dumps(upstream.headers).lower()
