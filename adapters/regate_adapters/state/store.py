@@ -10,7 +10,9 @@ from typing import Final, Self
 
 from sqlalchemy import select
 
-from regate_adapters.state.api_keys import ApiKeyState
+from regate_adapters.state.callers.api_keys import ApiKeyState
+from regate_adapters.state.callers.stored_bytes import StoredBytesState
+from regate_adapters.state.callers.usage import UsageState
 from regate_adapters.state.database import Database
 from regate_adapters.state.dialects import SERVER_OPTIONS, ServerOptions
 from regate_adapters.state.documents.attachments import AttachmentState
@@ -29,9 +31,7 @@ from regate_adapters.state.responses.items import ItemState
 from regate_adapters.state.responses.permits import ApprovalState, ToolUseState
 from regate_adapters.state.responses.prompts import PromptState
 from regate_adapters.state.responses.responses import ResponseState
-from regate_adapters.state.stored_bytes import StoredBytesState
 from regate_adapters.state.tables import schema_revision
-from regate_adapters.state.usage import UsageState
 from regate_orchestrator.values import Clock, GatewayId, wall_clock
 
 _DEADLINE_SECONDS: Final = 5.0

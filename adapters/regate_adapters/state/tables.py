@@ -20,7 +20,6 @@ from sqlalchemy import (
     ForeignKeyConstraint,
     Index,
     Integer,
-    MetaData,
     PrimaryKeyConstraint,
     Table,
     Text,
@@ -28,20 +27,15 @@ from sqlalchemy import (
     false,
 )
 
-from regate_adapters.state.column_types import EXACT, QUERIED
+from regate_adapters.state.callers.tables import api_keys, usage
+from regate_adapters.state.column_types import EXACT, QUERIED, metadata
+
+__all__ = ["api_keys", "metadata", "usage"]  # and all that is here
 
 REVISION: Final = "usage"
 """The newest migration (`migrations/`), which made the schema what it is here. A database of an older
 one is upgraded when it is opened.
 """
-
-metadata: Final = MetaData(
-    naming_convention={
-        "ix": "ix_%(table_name)s_%(column_0_N_name)s",
-        "uq": "uq_%(table_name)s_%(column_0_N_name)s",
-        "pk": "pk_%(table_name)s",
-    }
-)
 
 schema_revision: Final = Table("schema_revision", metadata, Column("revision", EXACT, primary_key=True))
 
@@ -387,28 +381,4 @@ tool_uses: Final = Table(
     Column("at", BigInteger, nullable=False),
     PrimaryKeyConstraint("tenant", "owner", "call"),
     Index(None, "at"),
-)
-
-api_keys: Final = Table(
-    "api_keys",
-    metadata,
-    Column("id", EXACT, primary_key=True),
-    *(Column(name, EXACT, nullable=False) for name in ("digest", "tenant", "name")),
-    Column("claims", JSON, nullable=False),
-    Column("created_at", BigInteger, nullable=False),
-    *(Column(name, BigInteger) for name in ("expires_at", "revoked_at")),
-    Index(None, "tenant"),
-)
-"""API keys. What is kept of a key is its digest, and what it stands for."""
-
-usage: Final = Table(
-    "usage",
-    metadata,
-    Column("tenant", EXACT, nullable=False),
-    Column("principal", EXACT, nullable=False),
-    Column("model", EXACT, nullable=False),
-    Column("day", BigInteger, nullable=False),
-    *(Column(of, BigInteger, nullable=False) for of in ("requests", "input_tokens", "output_tokens", "cost")),
-    PrimaryKeyConstraint("tenant", "principal", "model", "day"),
-    Index(None, "day"),
 )

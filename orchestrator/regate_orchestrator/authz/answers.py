@@ -34,8 +34,3 @@ def is_value(point: Point, value: Json) -> bool:
 def qualifying_rules(point: Point, value: Json) -> tuple[str, ...]:
     """Return the names of the rules to ask after a permission that is no yes or no."""
     return rules_beside(value) if point is Point.GUARD else ()
-
-
-def texts(value: Json) -> tuple[str, ...]:
-    """Return the texts in a list of them; nothing of what is none."""
-    return tuple(text for text in value if isinstance(text, str)) if isinstance(value, list | tuple) else ()

@@ -14,7 +14,8 @@ from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Final, cast
 
-from regate_orchestrator.authz.answers import is_value, permits, qualifying_rules, texts
+from regate_orchestrator.authz.answers import texts
+from regate_orchestrator.authz.asking import Asking
 from regate_orchestrator.authz.batches import (
     BATCH_ACTION,
     BATCH_RULE,
@@ -52,7 +53,7 @@ from regate_orchestrator.concurrency import few_at_once
 from regate_orchestrator.errors import CallerError, PolicyUnavailable, Unauthenticated
 from regate_orchestrator.filters.schema import RowSchema
 from regate_orchestrator.metrics import Metrics
-from regate_orchestrator.ports import Answer, AuditLog, DecisionMemory, PolicyEngine
+from regate_orchestrator.ports import AuditLog, DecisionMemory, PolicyEngine
 from regate_orchestrator.principal import Authentication, Principal, Principals
 from regate_orchestrator.tracing.spans import REQUEST_ID, TraceSpan
 from regate_orchestrator.values import Clock, Json, JsonObject, RequestId, wall_clock
@@ -85,6 +86,7 @@ class Enforcer:
         self._schemas = schemas
         self._clock = clock
         self._measures = DecisionMetrics(metrics or Metrics())
+        self._asking = Asking(engine, self._measures)
         self._principals = Principals()
 
     async def principal(
@@ -101,7 +103,7 @@ class Enforcer:
         document = identity_input(claims, authentication, request_id=request_id, now=int(self._clock()))
         began = time.perf_counter()
         recall = self._memory and self._memory.of(document)
-        answer = (recall and recall(PRINCIPAL)) or await self._ask(PRINCIPAL, document)
+        answer = (recall and recall(PRINCIPAL)) or await self._asking.ask(PRINCIPAL, document)
         principal = self._principals.read(answer.value) if answer.defined else None
         allowed = principal is not None
         self._measures.decided("authn", allowed=allowed)
@@ -242,7 +244,7 @@ class Enforcer:
         undefined.
         """
         now = int(self._clock())
-        answer = await self._ask(rule, self._input(context, action, resource, now))
+        answer = await self._asking.ask(rule, self._input(context, action, resource, now))
         entry = value_entry(rule, action, resource, answer)
         await self._audit.record(
             record_of(context, action, now) | {"revision": answer.revision, "values": [entry]}
@@ -301,19 +303,7 @@ class Enforcer:
         if known is not None:
             return known
         document = self._input(context, question.action, question.resource, now)
-        answer, said = await self._asked(question, document)
-        if answer.defined and not question.point.is_yes_or_no:
-            if not is_value(question.point, answer.value):  # a policy bug sets nobody free
-                raise PolicyUnavailable(f"{question.point.value} has not the shape that is asked for")
-            if permits(question.point, answer.value):
-                return await self._value_allowed(question.point, document, answer)
-        elif answer.defined and answer.value is True:
-            return Allow(
-                answer.revision, await self._decision_attributes(question, document, answer.revision, said)
-            )
-        with self._measures.waiting("ask"):
-            reasons = await self._engine.ask(question.point.reasons_rule, document)
-        return Deny(answer.revision, texts(reasons.value) if reasons.defined else ())
+        return await self._asking.decide(question, document)
 
     async def _ingestible(
         self, context: Context, store: JsonObject, documents: Sequence[Document]
@@ -349,60 +339,11 @@ class Enforcer:
         if not places:
             return {}
         documents = cast("Sequence[Json]", asked["documents"])
-        answer = await self._ask(
+        answer = await self._asking.ask(
             DOCUMENT_REASONS_RULE, {**asked, "documents": [documents[place] for place in places]}
         )
         said = answer.value if isinstance(answer.value, Mapping) else {}
         return {place: texts(said.get(str(position))) for position, place in enumerate(places)}
-
-    async def _asked(
-        self, question: Question, document: JsonObject
-    ) -> tuple[Answer, list[Answer | BaseException]]:
-        """Return the decision's answer, and beside it what the rules that qualify it say, failures
-        included: a deny needs none of them.
-        """
-        if not question.companions:
-            return await self._ask(question.point.value, document), []
-        rules = [question.point.value, *question.companion_rules]
-        answer, *said = await asyncio.gather(
-            *(self._ask(rule, document) for rule in rules), return_exceptions=True
-        )
-        if isinstance(answer, BaseException):
-            raise answer
-        return answer, said
-
-    async def _decision_attributes(
-        self, question: Question, document: JsonObject, revision: str, said: Sequence[Answer | BaseException]
-    ) -> dict[str, Json]:
-        """Return the values that qualify an allow, all of the revision that allows; asks once more for
-        one of another revision.
-        """
-        decision_attributes: dict[str, Json] = {}
-        for name, rule, first in zip(question.companions, question.companion_rules, said, strict=True):
-            if isinstance(first, BaseException):
-                raise first
-            answer = first if first.revision == revision else await self._ask(rule, document)
-            if answer.revision != revision:
-                raise PolicyUnavailable(f"the policy changed while {question.point.value} was asked")
-            if answer.defined:
-                decision_attributes[name] = answer.value
-        return decision_attributes
-
-    async def _value_allowed(self, point: Point, document: JsonObject, answer: Answer) -> Allow:
-        """Return the allow at a point that is no yes or no, with what it said and what the rules that
-        qualify that say under the same revision.
-        """
-        said: dict[str, Json] = {point.value.rpartition("/")[2]: answer.value}
-        for name in qualifying_rules(point, answer.value):
-            more = await self._ask(f"{point.package}/{name}", document)
-            if more.revision != answer.revision:
-                raise PolicyUnavailable(f"the policy changed while {point.value} was asked")
-            said[name] = more.value
-        return Allow(answer.revision, said)
-
-    async def _ask(self, rule: str, document: JsonObject) -> Answer:
-        with self._measures.waiting("ask"):
-            return await self._engine.ask(rule, document)
 
     async def _write(
         self, record: dict[str, Json], batch: Batch, admitted: Admitted, notes: JsonObject | None

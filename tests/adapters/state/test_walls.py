@@ -106,6 +106,10 @@ MAINTENANCE: Final = {
     "idempotency_keys": {"forget"},
     "permits": {"forget"},
     "responses": {"cancel_requests"},
+    # A key says whose it is, and is found before that is known; operators list and revoke all.
+    "api_keys": {"find", "all", "revoke"},
+    # What many callers used is added in one transaction; reports are an operator's; a model is all tenants'.
+    "usage": {"add", "report", "spent", "forget"},
 }
 """Who reaches the rows of all tenants: what the port gives no principal, for it is the program's own work."""
 

@@ -18,6 +18,7 @@ from typing import Final
 from sqlalchemy import Column, Connection, text
 
 from regate_adapters.state.tables import (
+    api_keys,
     approvals,
     attachments,
     conversation_items,
@@ -40,6 +41,7 @@ from regate_adapters.state.tables import (
     tool_uses,
     upload_parts,
     uploads,
+    usage,
     vector_stores,
 )
 
@@ -99,6 +101,8 @@ WALLED: Final[dict[str, str]] = {
             idempotency_keys,
             approvals,
             tool_uses,
+            api_keys,
+            usage,
         )
     },
     upload_parts.name: _in(upload_parts.c.upload_id),

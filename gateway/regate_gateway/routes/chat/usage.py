@@ -80,8 +80,8 @@ def told_usage(tail: bytes) -> Mapping[str, object]:
 
 
 def _reported(read: Mapping[str, object]) -> Used | None:
-    """Return the tokens that a usage counts; None when it counts none. Of a total that is more than its parts,
-    or has none, what is not known for input is output.
+    """Return the tokens that a usage counts; None when it counts none. Of a total that is more than its
+    parts, or has none, what is not known for input is output.
     """
     total, sent, written = [
         count if type(count) is int and 0 <= count <= _MAX_TOKENS else None

@@ -9,8 +9,8 @@ from sqlalchemy import RowMapping, delete, func, select
 from sqlalchemy.dialects.postgresql import insert as insert_in_postgres
 from sqlalchemy.dialects.sqlite import insert as insert_in_sqlite
 
+from regate_adapters.state.callers.tables import usage
 from regate_adapters.state.database import Database
-from regate_adapters.state.tables import usage
 from regate_adapters.state.visibility import within
 from regate_orchestrator.ports import UsageKey, UsageRow
 
@@ -26,7 +26,7 @@ class UsageState:
 
     async def add(self, rows: Sequence[UsageRow]) -> None:
         """Add to what is there. In one order, so that two gateways never wait for each other's rows."""
-        async with self._database.writing() as connection:
+        async with self._database.maintenance.writing() as connection:
             is_postgres = connection.dialect.name == "postgresql"
             for row in sorted(rows, key=lambda one: tuple(getattr(one, name) for name in _KEYS)):
                 values = {name: getattr(row, name) for name in (*_KEYS, *_SUMS)}
@@ -41,7 +41,7 @@ class UsageState:
         keys = [usage.c[name] for name in by]
         sums = [func.sum(usage.c[name]).label(name) for name in _SUMS]
         asked = select(*keys, *sums).where(usage.c.day.between(first, last)).group_by(*keys).order_by(*keys)
-        async with self._database.reading() as connection:
+        async with self._database.maintenance.reading() as connection:
             found = (await connection.execute(asked)).mappings().all()
         return [_sum(one, {name: one[name] for name in by}, first) for one in found]
 
@@ -50,14 +50,15 @@ class UsageState:
         named = {"tenant": tenant, "principal": principal, "model": model}
         own = [within(usage.c[name], value) for name, value in named.items() if value]
         sums = [func.coalesce(func.sum(usage.c[name]), 0).label(name) for name in _SUMS]
-        async with self._database.reading() as connection:
+        reading = self._database.reading(tenant) if tenant else self._database.maintenance.reading()
+        async with reading as connection:
             asked = select(*sums).where(usage.c.day >= first, *own)
             found = (await connection.execute(asked)).mappings().one()
         return _sum(found, named, first)
 
     async def forget(self, *, before: int) -> int:
         """Forget all days before this one."""
-        async with self._database.writing() as connection:
+        async with self._database.maintenance.writing() as connection:
             gone = await connection.execute(delete(usage).where(usage.c.day < before))
         return gone.rowcount
 

@@ -7,8 +7,8 @@ from typing import Any
 
 from sqlalchemy import Row, insert, select, update
 
+from regate_adapters.state.callers.tables import api_keys
 from regate_adapters.state.database import Database
-from regate_adapters.state.tables import api_keys
 from regate_orchestrator.rows.api_keys import ApiKeyRow
 
 
@@ -30,12 +30,12 @@ class ApiKeyState:
             "expires_at": row.expires_at,
             "revoked_at": row.revoked_at,
         }
-        async with self._database.writing() as connection:
+        async with self._database.writing(str(row.claims["tenant"])) as connection:
             await connection.execute(insert(api_keys).values(values))
 
     async def find(self, identifier: str) -> ApiKeyRow | None:
         """Return the key with this id, by the primary key."""
-        async with self._database.reading() as connection:
+        async with self._database.maintenance.reading() as connection:
             row = (await connection.execute(select(api_keys).where(api_keys.c.id == identifier))).first()
         return None if row is None else _of(row)
 
@@ -44,13 +44,13 @@ class ApiKeyState:
         wanted = select(api_keys).order_by(api_keys.c.created_at.desc(), api_keys.c.id)
         if tenant is not None:
             wanted = wanted.where(api_keys.c.tenant == tenant)
-        async with self._database.reading() as connection:
+        async with self._database.maintenance.reading() as connection:
             return [_of(row) for row in await connection.execute(wanted)]
 
     async def revoke(self, identifier: str, *, at: int) -> ApiKeyRow | None:
         """Revoke the key. The first revocation stands."""
         this = api_keys.c.id == identifier
-        async with self._database.writing() as connection:
+        async with self._database.maintenance.writing() as connection:
             await connection.execute(
                 update(api_keys).where(this, api_keys.c.revoked_at.is_(None)).values(revoked_at=at)
             )
