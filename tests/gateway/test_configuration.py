@@ -13,8 +13,7 @@ from regate_adapters.state.dialects import ServerOptions
 from regate_gateway.config.database import server_options
 from regate_gateway.config.loading import load_settings, reference, reference_table, show
 from regate_gateway.config.settings import Settings
-from regate_gateway.config.upstream_profiles import PROFILES
-from regate_gateway.config.upstream_settings import Upstream
+from regate_gateway.config.upstream_settings import PROFILES, Upstream
 from regate_orchestrator.errors import ConfigurationError
 from regate_orchestrator.upstream_capabilities import UpstreamCapabilities
 
@@ -473,7 +472,7 @@ def test_table_of_kinds_is_in_the_documentation() -> None:
 
 
 def test_table_of_refusals_is_not_empty() -> None:
-    assert len(REFUSED) == 84
+    assert len(REFUSED) == 87
 
 
 def test_refusal_does_not_repeat_the_value() -> None:

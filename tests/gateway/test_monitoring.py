@@ -76,7 +76,11 @@ async def defined(tmp_path: Path) -> Metrics:
     RequestMetrics(metrics)
     make_tracer(None, metrics)
     settings = Settings.model_validate(
-        {"data_dir": tmp_path, "vector": {"stores": {"main": {"kind": "memory"}}}}
+        {
+            "data_dir": tmp_path,
+            "vector": {"stores": {"main": {"kind": "memory"}}},
+            "redis": {"url": "redis://127.0.0.1:1/0"},  # nobody answers there, and the metrics are there
+        }
     )
     async with AsyncExitStack() as stack:
         await open_services(stack, settings, metrics)
@@ -152,7 +156,7 @@ def test_rules_say_what_is_wrong_and_what_to_do() -> None:
     assert len(set(names)) == len(names)
     assert {rule["labels"]["severity"] for rule in rules()} <= {"critical", "warning", "info"}
     assert all(set(rule["annotations"]) == {"summary", "runbook"} for rule in rules())
-    assert labels <= {"destination", "guard", "effect", "cause", "upstream"}
+    assert labels <= {"destination", "guard", "effect", "cause", "upstream", "pool"}
 
 
 def test_panels_have_places_of_their_own() -> None:

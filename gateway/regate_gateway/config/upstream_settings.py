@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import fields
-from typing import Any, Final, Self
+from typing import Any, Final, Literal, Self, TypeAlias
 
 from pydantic import Field, field_validator, model_validator
 
 from regate_adapters.settings_types import EnvironmentName, ModelName, Name, Seconds, Section, plain_address
-from regate_gateway.config.upstream_profiles import PROFILES, UpstreamKind
 from regate_orchestrator.upstream_capabilities import (
     OutputLimit,
     ReasoningField,
@@ -20,6 +20,49 @@ from regate_orchestrator.upstream_capabilities import (
 _SAME_REQUEST: Final = ("reasoning_field", "image_urls", "extra_fields", "service_tiers")
 """What a request is made for, before it is known which of two upstreams is sent it; each is sent it in
 its own words.
+"""
+
+
+UpstreamKind: TypeAlias = Literal[
+    "generic", "vllm", "sglang", "llamacpp", "ollama", "openai", "azure", "mistral", "together", "litellm"
+]
+
+PROFILES: Final[Mapping[str, Mapping[str, Any]]] = {
+    "generic": {},
+    "vllm": {
+        "reasoning_field": "reasoning",
+        "extra_fields": ("top_k", "min_p", "repetition_penalty", "min_tokens", "stop_token_ids"),
+    },
+    "sglang": {
+        "reasoning_field": "reasoning_content",
+        "extra_fields": ("top_k", "min_p", "repetition_penalty", "min_tokens", "stop_token_ids"),
+    },
+    "llamacpp": {
+        "reasoning_field": "reasoning_content",
+        "extra_fields": ("top_k", "min_p", "typical_p", "repeat_penalty", "repeat_last_n"),
+    },
+    "ollama": {"reasoning_field": "reasoning"},
+    "openai": {
+        "output_limit": "max_completion_tokens",
+        "system_messages": "anywhere",
+        "image_urls": True,
+        "service_tiers": True,
+    },
+    "azure": {"output_limit": "max_completion_tokens", "system_messages": "anywhere", "image_urls": True},
+    "mistral": {
+        "stream_usage": False,
+        "seed_field": "random_seed",
+        "image_urls": True,
+        "extra_fields": ("safe_prompt", "random_seed"),
+    },
+    "together": {"image_urls": True, "extra_fields": ("top_k", "min_p", "repetition_penalty")},
+    "litellm": {},
+}
+"""What each kind of backend is known to take: the settings of an upstream that names its `kind`, unless it
+sets them itself.
+
+Fields that only sample are passed on; none that sets a template, a grammar or a cost, which an
+operator must list by name.
 """
 
 

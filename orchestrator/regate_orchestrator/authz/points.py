@@ -59,7 +59,7 @@ class Point(StrEnum):
     QUOTA = "regate/quota/limits"
     """No yes or no: the limits, or nothing (`authz/limits.py`)."""
     GUARD = "regate/guard/action"
-    """No yes or no: what becomes of a text (`authz/guard_actions.py`)."""
+    """No yes or no: what becomes of a text (`authz/answers.py`)."""
     EGRESS = "regate/egress/allow"
     ADMIN = "regate/admin/allow"
 

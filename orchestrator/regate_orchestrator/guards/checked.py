@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from regate_orchestrator.authz.guard_actions import GuardAction
+from regate_orchestrator.authz.answers import GuardAction
 from regate_orchestrator.ports import Findings, Span
 
 BLOCKED_TEXT: Final = "[blocked]"

@@ -15,9 +15,9 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Final
 
+from regate_orchestrator.authz.answers import ACTIONS, GuardAction, action_of, names_to_redact
 from regate_orchestrator.authz.decisions import Context, Point, Question
 from regate_orchestrator.authz.enforcer import Enforcer
-from regate_orchestrator.authz.guard_actions import ACTIONS, GuardAction, action_of, names_to_redact
 from regate_orchestrator.concurrency import few_at_once
 from regate_orchestrator.errors import GuardUnavailable
 from regate_orchestrator.guards.checked import PASSED, Checked, redacted
