@@ -48,7 +48,7 @@ from regate_adapters.state.dialects import (
 from regate_adapters.state.encoding import decode, encode
 from regate_adapters.state.filters.postgres_json import PostgresJson
 from regate_adapters.state.tables import metadata
-from regate_adapters.state.walls.policies import NEXT_ORDINAL, draw
+from regate_adapters.state.walls.policies import NEXT_ORDINAL, draw, lower
 from regate_adapters.state.walls.raising import (
     Wall,
     login_of,
@@ -170,8 +170,10 @@ async def _prepare(
                     select(*(func.set_config(name, _UPGRADE_LIMIT, True) for name in _LIMITS))
                 )
                 await connection.execute(select(func.pg_advisory_xact_lock(_PREPARING)))
-                await connection.run_sync(prepare, _PLACE)
-                await connection.run_sync(draw)
+                if not await connection.run_sync(is_ready):  # nobody else was quicker
+                    raised = await connection.run_sync(lower)
+                    await connection.run_sync(prepare, _PLACE)
+                    await connection.run_sync(draw, raised)
         if wall is None:
             _log.warning("row_security_off", extra={"detail": "state.row_security is off"})
             return None

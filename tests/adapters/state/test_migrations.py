@@ -30,6 +30,7 @@ from regate_adapters.state.dialects import prepare
 from regate_adapters.state.migrations import SCRIPTS
 from regate_adapters.state.store import SqlStateStore
 from regate_adapters.state.tables import REVISION, metadata, schema_revision
+from regate_adapters.state.walls.policies import lower
 from regate_orchestrator.errors import ConfigurationError
 from regate_orchestrator.filters.expression import Everything
 from regate_orchestrator.rows import ExpiredStore, OrphanedChunks, Page
@@ -93,6 +94,8 @@ def new_schema(url: str) -> dict[str, Any]:
     engine = engine_of(url)
     with engine.begin() as connection:
         connection.exec_driver_sql("DROP TABLE IF EXISTS schema_version")
+        if connection.dialect.name == "postgresql":
+            lower(connection)
         metadata.drop_all(connection)
         prepare(connection, "the database")
         schema = schema_of(connection)

@@ -13,7 +13,7 @@ from typing import Any, Final
 import psycopg
 import pytest
 from psycopg import sql
-from sqlalchemy import JSON, Boolean, Engine, Integer, Table, event, insert, select, update
+from sqlalchemy import JSON, Boolean, Engine, Integer, Table, create_engine, event, insert, select, update
 from tests.adapters.state import version_1
 from tests.adapters.state.samples import (
     ANN,
@@ -32,7 +32,7 @@ from tests.postgres import Link, Postgres
 from regate_adapters.state.database import examine
 from regate_adapters.state.store import SqlStateStore
 from regate_adapters.state.tables import metadata, vector_stores
-from regate_adapters.state.walls.policies import GLOBAL, WALLED
+from regate_adapters.state.walls.policies import GLOBAL, WALLED, draw, lower
 from regate_adapters.state.walls.raising import ROLE
 from regate_orchestrator.errors import ConfigurationError, StateUnavailable
 from regate_orchestrator.filters.expression import Everything
@@ -351,6 +351,23 @@ async def test_the_wall_waits_for_the_last_gateway_of_an_earlier_version(
     assert meanwhile == (2,)
     assert ("waits until 1 gateways" in said, "row-level security on" in after) == (True, True)
     assert "row_security_waits" in caplog.text
+
+
+async def test_an_upgrade_sees_all_rows_and_leaves_the_wall_up(open_url: Callable[[str], str]) -> None:
+    url = open_url("owning").replace("postgresql:", "postgresql+psycopg:")
+    async with SqlStateStore.open(url, deadline_s=PATIENT_SECONDS) as store:
+        await store.responses.save(response_of(ANN))
+    engine = create_engine(url)
+    with engine.begin() as connection:
+        counted = "SELECT count(*) FROM responses"
+        before = connection.exec_driver_sql(counted).scalar()
+        raised = lower(connection)
+        amid = connection.exec_driver_sql(counted).scalar()
+        draw(connection, raised)
+        after = connection.exec_driver_sql(counted).scalar()
+    engine.dispose()
+
+    assert (before, amid, after, {*raised}) == (0, 1, 0, {*WALLED})
 
 
 # ---------------------------------------------------------------- who the gateway is

@@ -12,9 +12,10 @@ Adding one, with each change of `tables.py`:
 3. `tests/adapters/state/test_migrations.py` compares an upgraded database with a new one, and fails for two
    heads.
 
-All steps run in one transaction that excludes every other writer. There is no way down: an operator restores
-the backup. Foreign keys are not enforced in SQLite meanwhile (a rebuilt table would cascade) but checked at
-the end.
+All steps run in one transaction that excludes every other writer. In PostgreSQL the wall between tenants is
+down in it, and drawn anew at its end: a new table joins `state/walls/policies.py`. There is no way down: an
+operator restores the backup. Foreign keys are not enforced in SQLite meanwhile (a rebuilt table would
+cascade) but checked at the end.
 """
 
 from __future__ import annotations

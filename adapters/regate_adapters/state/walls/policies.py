@@ -13,6 +13,7 @@ they are. Foreign keys are beyond them: the rows that a deletion takes with it g
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import Final
 
 from sqlalchemy import Column, Connection, text
@@ -151,10 +152,40 @@ function because it is one round trip, and because what it reads after the lock 
 """
 
 
-def draw(connection: Connection) -> None:
-    """Make every policy what it is here. They do nothing where row-level security is not enabled."""
+_RAISED: Final = text(
+    """SELECT relname FROM pg_catalog.pg_class
+       WHERE relnamespace = current_schema()::regnamespace AND relrowsecurity AND relforcerowsecurity"""
+)
+_DRAWN: Final = text(
+    """SELECT quote_ident(policyname) || ' ON ' || quote_ident(tablename) FROM pg_catalog.pg_policies
+       WHERE schemaname = current_schema() AND policyname LIKE 'regate\\_%'"""
+)
+
+
+def lower(connection: Connection) -> list[str]:
+    """Take the wall down within this transaction, so that tables can be altered and all their rows be seen;
+    return the tables on which it was raised.
+    """
+    raised = list(connection.scalars(_RAISED))
+    for policy in list(connection.scalars(_DRAWN)):
+        connection.execute(text(f"DROP POLICY {policy}"))
+    for table in raised:
+        connection.execute(
+            text(f"ALTER TABLE {table} DISABLE ROW LEVEL SECURITY, NO FORCE ROW LEVEL SECURITY")
+        )
+    return raised
+
+
+def draw(connection: Connection, raised: Collection[str]) -> None:
+    """Make every policy what it is here, and raise the wall where it was. Elsewhere they do nothing yet."""
     assert set(metadata.tables) == {*WALLED, *GLOBAL}  # noqa: S101 — INVARIANT: no table is without a decision
     connection.execute(text(_NEXT_ORDINAL))
     for policy, rule in _POLICIES.items():
-        connection.execute(text(f"DROP POLICY IF EXISTS {policy}"))
         connection.execute(text(f"CREATE POLICY {policy} {rule}"))
+    for table in sorted({*raised} & {*WALLED}):
+        connection.execute(text(raising(table)))
+
+
+def raising(table: str) -> str:
+    """Return the statement that has the policies of a table count for everybody, its owner included."""
+    return f"ALTER TABLE {table} ENABLE ROW LEVEL SECURITY, FORCE ROW LEVEL SECURITY"

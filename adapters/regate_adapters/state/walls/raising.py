@@ -24,7 +24,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from regate_adapters.state.dialects import origin
 from regate_adapters.state.tables import metadata
-from regate_adapters.state.walls.policies import WALLED
+from regate_adapters.state.walls.policies import WALLED, raising
 from regate_orchestrator.errors import ConfigurationError
 
 ROLE: Final = "regate_state"
@@ -206,9 +206,7 @@ class Wall:
     async def _raise(self, table: str) -> None:
         async with self._login.begin() as connection:
             await connection.execute(select(func.set_config("lock_timeout", _LOCK_WAIT, True)))
-            await connection.execute(
-                text(f"ALTER TABLE {table} ENABLE ROW LEVEL SECURITY, FORCE ROW LEVEL SECURITY")
-            )
+            await connection.execute(text(raising(table)))
 
     def _say(self, event: str, detail: str) -> None:
         if self._said != detail:
