@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import secrets
+import signal
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
@@ -90,3 +92,23 @@ async def test_a_limit_is_one_for_all_gateways_and_without_redis_the_configured_
     assert away == [(503, "quota_unavailable")] * 2 + [(200, ""), (200, "")]
     assert (said, took < 30) == ([True] * 3, True)
     assert back == (429, "rate_limit_exceeded")  # what was counted before is still there
+
+
+async def test_what_one_gateway_forgets_all_forget(start: Start, redis_server: RedisServer) -> None:
+    async with (
+        start("a", redis_server.url()) as one,
+        start("b", redis_server.url()) as other,
+        one.http("ann") as ann,
+        other.http("bob") as bob,
+        asyncio.timeout(PATIENT_SECONDS),
+    ):
+        await ask(ann)
+        await ask(bob)
+        held: Any = other.gateway.services.enforcer._memory  # type: ignore[union-attr]
+        assert held.held
+        os.kill(one.opa_pid, signal.SIGKILL)  # the other gateway has an OPA of its own, which lives
+        while held.held:
+            await asyncio.sleep(0.01)
+        again = await ask(bob)
+
+    assert again == (200, "")

@@ -22,6 +22,8 @@ TABLE: list[tuple[errors.RegateError, int, str, str | None]] = [
     (MethodNotAllowed("m", allowed=["GET"]), 405, "invalid_request_error", "method_not_allowed"),
     (errors.TooLarge("m"), 413, "invalid_request_error", "request_too_large"),
     (errors.LimitExceeded("m", retry_after=3), 429, "rate_limit_error", "rate_limit_exceeded"),
+    (errors.BudgetSpent("m", retry_after=3), 429, "insufficient_quota", "insufficient_quota"),
+    (errors.QuotaUnavailable("d"), 503, "server_error", "quota_unavailable"),
     (errors.EgressDenied(), 403, "permission_error", "egress_denied"),
     (errors.FetchFailed("m"), 400, "invalid_request_error", "fetch_failed"),
     (errors.GuardUnavailable("d"), 503, "server_error", "guard_unavailable"),

@@ -128,7 +128,11 @@ async def test_metrics_of_a_gateway_are_those_of_the_documentation(tmp_path: Pat
     RequestMetrics(metrics)
     make_tracer(None, metrics)
     settings = Settings.model_validate(
-        {"data_dir": tmp_path, "vector": {"stores": {"main": {"kind": "memory"}}}}
+        {
+            "data_dir": tmp_path,
+            "vector": {"stores": {"main": {"kind": "memory"}}},
+            "redis": {"url": "redis://127.0.0.1:1/0"},  # one that does not answer is no reason not to start
+        }
     )
     async with AsyncExitStack() as stack:
         await open_services(stack, settings, metrics)

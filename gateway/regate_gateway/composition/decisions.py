@@ -44,6 +44,8 @@ class Decisions:
     policies: Path
     problem: Callable[[], str | None]
     """Returns why the newest policy is not in force; None when it is."""
+    on_change: Callable[[Callable[[], None]], None]
+    """Takes what is to be called whenever OPA takes other policies, or is gone."""
     workers: tuple[Worker, ...]
 
     def explaining(self, settings: Settings, state: StateStore) -> Explaining:
@@ -75,7 +77,6 @@ async def open_decisions(stack: AsyncExitStack, settings: Settings, metrics: Met
     engine = CachingEngine(
         asked, seconds=settings.opa.cache_s, entries=_REMEMBERED, answers_of=remembered_rules()
     )
-    policy.tell(engine.forget)
     audit = await stack.enter_async_context(open_audit(settings))
     exporters = exporters_of(settings, audit)
     return Decisions(
@@ -87,6 +88,7 @@ async def open_decisions(stack: AsyncExitStack, settings: Settings, metrics: Met
         schemas=schemas,
         policies=policy.directory,
         problem=lambda: policy.problem() or opa.problem,
+        on_change=policy.tell,
         workers=(*policy.workers, *shadowing, *(one.work for one in exporters)),
     )
 

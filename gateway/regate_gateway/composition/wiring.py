@@ -176,6 +176,7 @@ async def open_services(
     upstreams = await open_upstreams(stack, settings)
     stores = await open_stores(stack, settings, decisions.schemas["chunk"], clock)
     sharing = await open_sharing(stack, settings, stores.state, metrics, clock)
+    _forget_together(decisions, sharing)
     guards = await open_guards(stack, settings, decisions, metrics)
     documents = make_documents(settings, decisions, stores, guards, metrics, clock)
     guard = make_guard(settings.egress, decisions, metrics)
@@ -258,6 +259,19 @@ def _warnings(settings: Settings, services: Services, stores: Stores) -> list[Wo
     if settings.redis.is_used or not membership.is_shared:
         return []
     return [partial(warn_when_not_shared, services.quotas, membership)]
+
+
+def _forget_together(decisions: Decisions, sharing: Sharing) -> None:
+    """Have remembered decisions forgotten when our OPA takes other policies or is gone, and by the gateways
+    that hear of it.
+    """
+
+    def forget() -> None:
+        decisions.engine.forget()
+        sharing.notices.tell("forget")
+
+    decisions.on_change(forget)
+    sharing.notices.subscribe("forget", lambda _: decisions.engine.forget())
 
 
 def _tells_principal(settings: Settings) -> bool:

@@ -88,7 +88,7 @@ class UsageLog:
         found = await self._state.spent(
             first=_first_day(window, number),
             tenant=account.tenant,
-            principal=account.name,
+            person=account.name,
             model=account.model,
         )
         tokens = found.input_tokens + found.output_tokens

@@ -41,7 +41,7 @@ async def test_it_is_summed_by_what_is_asked_for_within_the_days(store: SqlState
 async def test_what_was_spent_is_that_of_the_name_alone(store: SqlStateStore) -> None:
     await store.usage.add(ROWS)
     found = [
-        (await store.usage.spent(first=first, tenant=tenant, principal=who, model=model)).requests
+        (await store.usage.spent(first=first, tenant=tenant, person=who, model=model)).requests
         for first, tenant, who, model in (
             (10, "acme", "ann", ""),
             (11, "acme", "ann", ""),

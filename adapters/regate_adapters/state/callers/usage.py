@@ -45,9 +45,9 @@ class UsageState:
             found = (await connection.execute(asked)).mappings().all()
         return [_sum(one, {name: one[name] for name in by}, first) for one in found]
 
-    async def spent(self, *, first: int, tenant: str, principal: str, model: str) -> UsageRow:
+    async def spent(self, *, first: int, tenant: str, person: str, model: str) -> UsageRow:
         """Return the sum from this day on."""
-        named = {"tenant": tenant, "principal": principal, "model": model}
+        named = {"tenant": tenant, "principal": person, "model": model}
         own = [within(usage.c[name], value) for name, value in named.items() if value]
         sums = [func.coalesce(func.sum(usage.c[name]), 0).label(name) for name in _SUMS]
         reading = self._database.reading(tenant) if tenant else self._database.maintenance.reading()

@@ -39,7 +39,7 @@ class UsageState(Protocol):
         """
         ...
 
-    async def spent(self, *, first: int, tenant: str, principal: str, model: str) -> UsageRow:
+    async def spent(self, *, first: int, tenant: str, person: str, model: str) -> UsageRow:
         """Return the sum from this day on; an empty name is all."""
         ...
 
