@@ -44,6 +44,7 @@ from regate_adapters.identity.jwt import mint_development_token
 from regate_adapters.opa.install import require_opa
 from regate_adapters.opa.server import parent_death as leash
 from regate_adapters.state.database import Database
+from regate_adapters.state.dialects import Begins, Scope
 from regate_adapters.testing.ports import free_port
 from regate_adapters.vector.chroma import store as chroma  # noqa: F401
 from regate_gateway.auth.authentication import DEVELOPMENT_AUDIENCE, DEVELOPMENT_ISSUER, shared_secret
@@ -191,19 +192,21 @@ async def lived(life: Life) -> None:
 
 def _let_die(numbers: Iterator[int], *, at: int | None, when: str) -> None:
     """Make this process kill itself right before or right after a commit of the state store."""
-    writing = Database.writing
+    transaction = Database._transaction
 
     @asynccontextmanager
-    async def counted(database: Database) -> AsyncIterator[AsyncConnection]:
-        async with writing(database) as connection:
+    async def counted(database: Database, begins: Begins, scope: Scope) -> AsyncIterator[AsyncConnection]:
+        async with transaction(database, begins, scope) as connection:
             yield connection
+            if begins is not database._engines.writing:
+                return
             number = next(numbers)
             if (number, when) == (at, "before"):
                 os.kill(os.getpid(), signal.SIGKILL)
         if (number, when) == (at, "after"):
             os.kill(os.getpid(), signal.SIGKILL)
 
-    Database.writing = counted  # type: ignore[method-assign,assignment]
+    Database._transaction = counted  # type: ignore[method-assign,assignment]
 
 
 async def scenario(caller: Caller) -> None:

@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from sqlalchemy import text
 from tests.adapters.identity.conftest import NOW, HandClock
 
 from regate_adapters.identity.api_keys import ApiKeyVerifier, NewKey, id_in, make_key
@@ -98,7 +99,7 @@ async def test_expiry_is_in_force_at_once_whatever_is_remembered(
 async def test_store_that_fails_is_no_refusal(tmp_path: Path, clock: HandClock) -> None:
     async with SqlStateStore.open(f"sqlite:///{tmp_path / 'state.db'}", deadline_s=60) as store:
         new = await made(store)
-        async with store._database.writing() as connection:
-            await connection.exec_driver_sql("DROP TABLE api_keys")
+        async with store._database.maintenance.writing() as connection:
+            await connection.execute(text("DROP TABLE api_keys"))
         with pytest.raises(StateUnavailable):
             await verifier(store, clock).verify(new.key)

@@ -453,7 +453,7 @@ async def test_a_batch_is_stored_with_all_its_files_or_not_at_all(store: SqlStat
 
 async def test_many_files_are_attached_in_one_batch(store: SqlStateStore) -> None:
     names = [f"file-{number:04d}" for number in range(2_000)]
-    async with store._database.writing() as connection:
+    async with store._database.maintenance.writing() as connection:
         rows = [file_columns(file_of(ANN, name)) | {"ordinal": place} for place, name in enumerate(names, 9)]
         await connection.execute(insert(files), rows)
     await store.attachments.put(

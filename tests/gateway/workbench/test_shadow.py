@@ -152,7 +152,8 @@ async def test_names_that_audit_records_tell_stand_beside_digests(tmp_path: Path
 
 
 async def test_command_exits_0_when_nothing_would_change(tmp_path: Path) -> None:
-    report = await shadowed(tmp_path, {'"models": {}': '"models": {"other": ["globex"]}'})
+    change = {'"models": {},\n    "backends"': '"models": {"other": ["globex"]},\n    "backends"'}
+    report = await shadowed(tmp_path, change)
 
     done = CliRunner().invoke(shadow, ["--report", str(report), "--json"])
 
