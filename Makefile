@@ -56,7 +56,7 @@ policy: setup ## opa fmt, check and test with full coverage
 	@$(BIN)/python policy-tests/run.py
 
 unit: setup $(S3) ## pytest, with as few open files as a shell usually allows
-	@ulimit -S -n 1024; $(BIN)/python -m pytest -q -n $$($(BIN)/python -c 'import os; print(min(4, os.cpu_count() + 1))') --dist loadfile
+	@ulimit -S -n 1024; $(BIN)/python -m pytest -q -n $$($(BIN)/python -c 'import os; print(min(4, os.cpu_count() + 1))') --dist loadfile --no-loadscope-reorder
 
 bench: setup ## Decisions, overhead, retrieval quality, 100,000 vectors: make bench PARTS="policy vectors"
 	@$(BIN)/python -m bench $(PARTS)
