@@ -9,9 +9,10 @@ import socket
 import subprocess
 import sys
 import time
+import urllib.error
 import urllib.request
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -23,6 +24,7 @@ TOKEN: Final = "kernel-token"
 _PLACE: Final = Path(__file__).parents[1] / ".tools" / "kernel-gateway"
 _READY: Final = _PLACE / "ready"
 _START_SECONDS: Final = 120
+_MAX_ASKED: Final = 1_000
 
 
 @dataclass(frozen=True)
@@ -36,10 +38,13 @@ class KernelGateway:
         return f"http://127.0.0.1:{self.port}"
 
     def kernels(self) -> list[str]:
-        """The kernels that there are."""
+        """The kernels that there are. While one of them comes or goes the kernel gateway answers 500."""
         import json
 
-        return [one["id"] for one in json.loads(self.get("/api/kernels"))]
+        for _ in range(_MAX_ASKED):
+            with suppress(urllib.error.HTTPError):
+                return [one["id"] for one in json.loads(self.get("/api/kernels"))]
+        raise AssertionError("the kernel gateway does not list its kernels")
 
     def get(self, path: str) -> bytes:
         request = urllib.request.Request(self.url + path, headers={"Authorization": f"token {TOKEN}"})

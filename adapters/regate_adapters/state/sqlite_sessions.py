@@ -131,7 +131,7 @@ class Session:
     async def commit(self) -> None:
         """End the transaction, what it did being on the disk at return."""
         if self._in_transaction:
-            await self._do(lambda: self._connection().commit())
+            await self._do(lambda: self._connection().commit(), is_commit=True)
             self._in_transaction = False
 
     def roll_back(self) -> None:
@@ -148,17 +148,23 @@ class Session:
 
     # ------------------------------------------------------------ its own
 
-    async def _do(self, work: Callable[[], _T]) -> _T:
-        """Return what the work returns. A statement whose caller is cancelled is interrupted."""
+    async def _do(self, work: Callable[[], _T], *, is_commit: bool = False) -> _T:
+        """Return what the work returns. Whoever is cancelled leaves nothing running: a statement is
+        interrupted, a commit comes to its end, and only then does this end.
+        """
         self._in_transaction = True
         first, self._first = self._first, None
+        future = self._worker.begin(work if first is None else lambda: (first(), work())[1])
         try:
-            return await self._worker.begin(work if first is None else lambda: (first(), work())[1])
+            return await asyncio.shield(future)
         except asyncio.CancelledError:
-            # What runs is this, or the end of the transaction before it, which a new connection ends as well
-            if (driver := self._driver) is not None:
+            if not is_commit and (driver := self._driver) is not None:
                 with suppress(sqlite3.Error):  # closed meanwhile
                     driver.interrupt()
+            while not future.done():
+                with suppress(asyncio.CancelledError):  # once more; the first is raised below
+                    await asyncio.wait((future,))
+            future.exception()  # heard, as nobody else will
             raise
 
     def _connection(self) -> Connection:
