@@ -12,9 +12,8 @@ import logging
 import re
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Final
-
-from yarl import URL
 
 from regate_adapters.backend.catalogue import ModelEntry
 from regate_adapters.backend.failures import (
@@ -31,7 +30,8 @@ from regate_adapters.backend.model_listing import listed_models
 from regate_adapters.backend.shown_errors import shown_words
 from regate_adapters.backend.upstream_response import UpstreamResponse
 from regate_adapters.http_client.connection import Answer
-from regate_adapters.http_client.errors import NotConnected
+from regate_adapters.http_client.errors import AllInUse, NotConnected
+from regate_adapters.http_client.heads import Heads
 from regate_adapters.http_client.pool import Limits, Pool
 from regate_orchestrator.errors import UpstreamError
 from regate_orchestrator.upstream_capabilities import UpstreamCapabilities
@@ -94,14 +94,13 @@ class UpstreamClient:
         self._config = config
         self._pause = pause
         self._on_trouble = on_trouble
-        self._held = 0
         self._accepted = False
         """Whether its key was good for the latest request: one may be good for requests and not for
         the list of models.
         """
         self._pool: Pool | None = None
-        self._heads: dict[tuple[str, str, str], bytes] = {}
-        """The heads of requests by method, path and what is accepted; of a POST up to its length."""
+        key = {} if config.api_key is None else {"Authorization": f"Bearer {config.api_key}"}
+        self._heads = Heads(config.base_url, {"User-Agent": "regate", **key})
 
     def start(self) -> None:
         """Make the pool; connects to nothing yet."""
@@ -124,14 +123,12 @@ class UpstreamClient:
         """
         if self.health.is_open:
             raise circuit_open(self.name, self.health.retry_after)
-        head = self._head("POST", path, _STREAM if accept_stream else _JSON)
-        self._held += 1
+        _require_ours(path)
+        accept = _STREAM if accept_stream else _JSON
+        head = self._heads.post(self._must_pool.authority, path, body, accept=accept)
         try:
-            response = await self._send(head % len(body), body, again=again)
-        except BaseException as error:
-            self._held -= 1
-            if not isinstance(error, TRANSPORT_ERRORS):
-                raise
+            response = await self._send(head, body, again=again)
+        except TRANSPORT_ERRORS as error:
             self._note_failure(error)
             raise unreached(self.name, error) from error
         self._note_answer()
@@ -150,7 +147,6 @@ class UpstreamClient:
 
     def release(self, response: Answer) -> None:
         """Give the answer's connection back, or close it at once when there is more to read on it."""
-        self._held -= 1
         self._must_pool.release(response)
 
     async def models(self) -> Sequence[ModelEntry]:
@@ -203,7 +199,7 @@ class UpstreamClient:
     def _note_failure(self, error: BaseException) -> None:
         # Whoever waited in vain for one of our own connections to come free has learnt nothing of the
         # upstream.
-        if isinstance(error, NotConnected) and self._held < _MAX_CONNECTIONS:
+        if isinstance(error, NotConnected) and not isinstance(error, AllInUse):
             self._note_unreachable(error)
 
     def _note_unreachable(self, error: BaseException) -> None:
@@ -215,7 +211,7 @@ class UpstreamClient:
             self._on_trouble(self.name)
 
     async def _get_models(self) -> Answer:
-        head = self._head("GET", "/models", _JSON)
+        head = self._heads.get(self._must_pool.authority, "/models", accept=_JSON)
         return await self._must_pool.send(head, b"", silence_s=self._config.timeout_s)
 
     @property
@@ -223,25 +219,6 @@ class UpstreamClient:
         if self._pool is None:
             raise UpstreamError("The backend cannot be reached.", detail=f"{self.name}: the pool is closed")
         return self._pool
-
-    def _head(self, method: str, path: str, accept: str) -> bytes:
-        """Return the head of a request; of a POST with a place for the length of its body."""
-        known = self._heads.get((method, path, accept))
-        if known is None:
-            if not _PATH.fullmatch(path):
-                raise ValueError(f"not a path of ours: {path!r}")
-            lines = [
-                f"{method} {URL(self._config.base_url.rstrip('/') + path).raw_path_qs} HTTP/1.1",
-                f"Host: {self._must_pool.authority}",
-                "User-Agent: regate",
-                "Accept-Encoding: identity",
-                f"Accept: {accept}",
-                *([f"Authorization: Bearer {self._config.api_key}"] if self._config.api_key else []),
-            ]
-            head = "\r\n".join(lines).encode("latin-1").replace(b"%", b"%%" if method == "POST" else b"%")
-            body = b"\r\nContent-Type: application/json\r\nContent-Length: %d" if method == "POST" else b""
-            known = self._heads[method, path, accept] = head + body + b"\r\n\r\n"
-        return known
 
     async def _send(self, head: bytes, body: bytes, *, again: bool) -> Answer:
         try:
@@ -283,3 +260,10 @@ class UpstreamClient:
         words = text[: 2 * MAX_DETAIL].decode("utf-8", "replace")
         # Some upstreams quote the key they refuse.
         return words if self._config.api_key is None else words.replace(self._config.api_key, "***")
+
+
+@lru_cache
+def _require_ours(path: str) -> None:
+    """Raise `ValueError` unless it is a path that this program makes, never one of a client's."""
+    if not _PATH.fullmatch(path):
+        raise ValueError(f"not a path of ours: {path!r}")

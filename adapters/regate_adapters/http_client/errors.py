@@ -16,7 +16,11 @@ class NotConnected(HttpFailure):
 
 
 class NotConnectedInTime(NotConnected, TimeoutError):
-    """No connection came about in time, or none of the pool's came free."""
+    """No connection came about in time."""
+
+
+class AllInUse(NotConnectedInTime):
+    """None of the pool's own connections came free in time: of the other side that says nothing."""
 
 
 class BrokenOff(HttpFailure):

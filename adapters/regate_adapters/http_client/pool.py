@@ -17,7 +17,7 @@ from pathlib import Path
 from yarl import URL
 
 from regate_adapters.http_client.connection import Answer, Connection
-from regate_adapters.http_client.errors import BrokenOff, NotConnected, NotConnectedInTime
+from regate_adapters.http_client.errors import AllInUse, BrokenOff, NotConnected, NotConnectedInTime
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +57,7 @@ class Pool:
         try:
             return await connection.exchange(head, body, silence_s=silence_s)
         except BaseException as error:
-            self._give_back(connection)
+            self._free()  # the connection has closed itself
             if isinstance(error, BrokenOff) and connection.exchanges == 1:
                 error.unanswered = False  # a new connection was not closed for having been kept
             raise
@@ -121,14 +121,10 @@ class Pool:
             async with asyncio.timeout(self._limits.connect_s):
                 await waiter
         except TimeoutError as error:
-            raise NotConnectedInTime(f"all {self._limits.connections} connections are in use") from error
+            raise AllInUse(f"all {self._limits.connections} connections are in use") from error
         finally:
             if waiter in self._waiting:
                 self._waiting.remove(waiter)
-
-    def _give_back(self, connection: Connection) -> None:
-        connection.abort()
-        self._free()
 
     def _free(self) -> None:
         self._held -= 1

@@ -13,9 +13,9 @@ from typing import Final, Self
 from urllib.parse import urlsplit
 
 import orjson
-from yarl import URL
 
 from regate_adapters.http_client.errors import BrokenOff, HttpFailure
+from regate_adapters.http_client.heads import Heads
 from regate_adapters.http_client.pool import Limits, Pool
 from regate_orchestrator.errors import ConfigurationError, PolicyUnavailable
 from regate_orchestrator.values import JsonObject
@@ -64,11 +64,10 @@ class OpaClient:
 
     def __init__(self, address: OpaAddress, *, deadline_s: float) -> None:
         self._address = address
-        self._root = address.url.rstrip("/")
         self._deadline_s = deadline_s
         self._pool: Pool | None = None
-        self._heads: dict[tuple[str, str], bytes] = {}
-        """The heads of requests by method and path; of a POST up to the length of its body."""
+        token = address.token
+        self._heads = Heads(address.url, {"Authorization": f"Bearer {token}"} if token else {})
 
     async def __aenter__(self) -> Self:
         """Make the pool; connects to nothing yet."""
@@ -118,10 +117,9 @@ class OpaClient:
             raise PolicyUnavailable(f"OPA cannot be asked {path}: {error!r}") from error
 
     async def _exchange(self, pool: Pool, method: str, path: str, body: bytes) -> Reply:
-        head = self._head(pool, method, path)
-        answer = await pool.send(
-            head % len(body) if method == "POST" else head, body, silence_s=self._deadline_s
-        )
+        heads, authority = self._heads, pool.authority
+        head = heads.post(authority, path, body) if method == "POST" else heads.get(authority, path)
+        answer = await pool.send(head, body, silence_s=self._deadline_s)
         try:
             parts, total = [], 0
             while part := await answer.readany():
@@ -132,19 +130,3 @@ class OpaClient:
             return Reply(answer.status, parts[0] if len(parts) == 1 else b"".join(parts))
         finally:
             pool.release(answer)
-
-    def _head(self, pool: Pool, method: str, path: str) -> bytes:
-        """Return the head of a request; of a POST with a place for the length of its body."""
-        known = self._heads.get((method, path))
-        if known is None:
-            token = self._address.token
-            lines = [
-                f"{method} {URL(self._root + path).raw_path_qs} HTTP/1.1",
-                f"Host: {pool.authority}",
-                "Accept-Encoding: identity",
-                *([f"Authorization: Bearer {token}"] if token else []),
-            ]
-            head = "\r\n".join(lines).encode("latin-1").replace(b"%", b"%%" if method == "POST" else b"%")
-            more = b"\r\nContent-Type: application/json\r\nContent-Length: %d" if method == "POST" else b""
-            known = self._heads[method, path] = head + more + b"\r\n\r\n"
-        return known
