@@ -95,14 +95,7 @@ class CachingEngine:
         if digest is None:
             return None
 
-        def recall(rule: str) -> Answer | None:
-            known = self._remembered.recall((rule, "", digest)) if rule in self._answers_of else None
-            if known is None or not isinstance(known.value, Answer):
-                return None
-            self.recalled += 1
-            return known.value
-
-        return recall
+        return lambda rule: self._recalled(rule, digest)
 
     async def ask(self, rule: str, document: JsonObject) -> Answer:
         """Return OPA's answer of now, and forget everything when it names another revision. See
@@ -111,18 +104,15 @@ class CachingEngine:
         Of a rule among `answers_of` it may be that of at most `seconds` ago, under the revision that was last
         heard of.
         """
-        if rule not in self._answers_of:
+        digest = self._digest(document) if rule in self._answers_of else None
+        if digest is None:
             return await self._ask(rule, document)
-        recall = self.of(document)
-        if recall is None:
-            return await self._ask(rule, document)
-        if (known := recall(rule)) is not None:
+        if (known := self._recalled(rule, digest)) is not None:
             return known
         began, forgotten = self._clock(), self._forgotten
         answer = await self._ask(rule, document)
-        if forgotten == self._forgotten and (digest := self._digest(document)) is not None:
-            remembered = replace(answer, made_for=int(str(document["now"])))
-            self._remember((rule, "", digest), remembered, document, until=began + self._seconds)
+        if forgotten == self._forgotten:
+            self._remember((rule, "", digest), answer, document, until=began + self._seconds)
         return answer
 
     async def plan(self, rule: str, document: JsonObject, *, unknown: str) -> Planned:
@@ -168,6 +158,13 @@ class CachingEngine:
             self._learn(answer.revision)
         return answer
 
+    def _recalled(self, rule: str, digest: _Digest) -> Answer | None:
+        known = self._remembered.recall((rule, "", digest)) if rule in self._answers_of else None
+        if known is None or not isinstance(known.value, Answer):
+            return None
+        self.recalled += 1
+        return known.value
+
     def _learn(self, revision: str) -> None:
         if revision != self.revision_seen:
             self.revision_seen = revision
@@ -190,4 +187,6 @@ class CachingEngine:
     def _remember(self, key: _Key, value: Planned | Answer, document: JsonObject, *, until: float) -> None:
         now = document["now"]
         if value.revision and value.revision == self.revision_seen and isinstance(now, int):
+            if isinstance(value, Answer):
+                value = replace(value, made_for=now)
             self._remembered.remember(key, _Made(value, now), until=until)

@@ -9,6 +9,7 @@ from typing import Final, Literal, TypeAlias, cast, get_args
 from regate_orchestrator.authz.decisions import Allow, Decision
 from regate_orchestrator.authz.limits import read_limits
 from regate_orchestrator.authz.points import Point
+from regate_orchestrator.ports import Answer
 from regate_orchestrator.values import Json
 
 GuardAction: TypeAlias = Literal["pass", "flag", "redact", "block"]
@@ -56,6 +57,18 @@ def permits(point: Point, value: Json) -> bool:
             return value in ACTIONS and value != "block"
         case _:
             return value is True
+
+
+def allows(point: Point, answer: Answer) -> bool:
+    """Return whether the answer allows: it is defined, and a permission."""
+    return answer.defined and permits(point, answer.value)
+
+
+def is_misshapen(point: Point, answer: Answer) -> bool:
+    """Return whether the answer at a point that is no yes or no has not the shape that is asked for: a fault
+    of the policy, which sets nobody free.
+    """
+    return answer.defined and not point.is_yes_or_no and not is_value(point, answer.value)
 
 
 def texts(value: Json) -> tuple[str, ...]:

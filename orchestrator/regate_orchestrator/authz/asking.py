@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 
-from regate_orchestrator.authz.answers import is_value, permits, qualifying_rules, texts
+from regate_orchestrator.authz.answers import allows, is_misshapen, qualifying_rules, texts
 from regate_orchestrator.authz.decisions import Allow, Decision, Deny, Point, Question
 from regate_orchestrator.authz.measuring import DecisionMetrics
 from regate_orchestrator.errors import PolicyUnavailable
@@ -32,12 +32,11 @@ class Asking:
     async def decide(self, question: Question, document: JsonObject) -> Decision:
         """Return the decision on a question, asked with this input."""
         answer, said = await self._asked(question, document)
-        if answer.defined and not question.point.is_yes_or_no:
-            if not is_value(question.point, answer.value):  # a policy bug sets nobody free
-                raise PolicyUnavailable(f"{question.point.value} has not the shape that is asked for")
-            if permits(question.point, answer.value):
+        if is_misshapen(question.point, answer):
+            raise PolicyUnavailable(f"{question.point.value} has not the shape that is asked for")
+        if allows(question.point, answer):
+            if not question.point.is_yes_or_no:
                 return await self._value_allowed(question.point, document, answer)
-        elif answer.defined and answer.value is True:
             return Allow(
                 answer.revision, await self._decision_attributes(question, document, answer.revision, said)
             )

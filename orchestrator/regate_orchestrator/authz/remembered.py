@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from regate_orchestrator.authz.answers import is_value, permits, qualifying_rules, texts
+from regate_orchestrator.authz.answers import allows, is_misshapen, qualifying_rules, texts
 from regate_orchestrator.authz.decisions import Allow, Decision, Deny, Question
 from regate_orchestrator.authz.points import PRINCIPAL, Point
 from regate_orchestrator.ports import Recall
@@ -33,9 +33,9 @@ def recalled(question: Question, recall: Recall) -> Decision | None:
     answer = recall(point.value)
     if answer is None:
         return None
-    if answer.defined and not point.is_yes_or_no and not is_value(point, answer.value):
-        return None  # a fault of the policy, which is told when it is asked
-    if not (answer.defined and permits(point, answer.value)):
+    if is_misshapen(point, answer):
+        return None  # which is told when it is asked
+    if not allows(point, answer):
         reasons = recall(point.reasons_rule)
         return None if reasons is None else Deny(answer.revision, texts(reasons.value), answer.made_for)
     said: dict[str, Json] = {}
