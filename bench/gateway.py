@@ -17,6 +17,7 @@ from typing import Any
 import aiohttp
 import yaml
 
+from bench.processes import resident_mib
 from regate_adapters.identity.jwt import mint_development_token
 
 SECRET = "bench-only-secret-0123456789-0123456789"
@@ -34,9 +35,7 @@ class RunningGateway:
 
     def resident_mib(self) -> float:
         """Return the resident memory of the gateway's own process (without OPA), in MiB."""
-        status = Path(f"/proc/{self.process.pid}/status").read_text(encoding="ascii")
-        line = next(line for line in status.splitlines() if line.startswith("VmRSS"))
-        return int(line.split()[1]) / 1024
+        return resident_mib(self.process.pid)
 
 
 def token(subject: str, tenant: str, *, teams: tuple[str, ...] = (), roles: tuple[str, ...] = ()) -> str:
@@ -103,7 +102,7 @@ async def running_gateway(
         )
         url = f"http://127.0.0.1:{port}"
         try:
-            await _until_answering(url, process)
+            await until_answering(f"{url}/healthz", process)
             yield RunningGateway(url, process, data_dir, time.perf_counter() - began)
         finally:
             process.terminate()
@@ -117,30 +116,24 @@ async def running_backend(module: str) -> AsyncIterator[str]:
     process = await asyncio.create_subprocess_exec(sys.executable, "-m", module, "--port", str(port))
     url = f"http://127.0.0.1:{port}/v1"
     try:
-        async with asyncio.timeout(300), aiohttp.ClientSession() as session:
-            while True:
-                try:
-                    async with session.get(f"{url}/models") as answer:
-                        await answer.read()
-                        break
-                except aiohttp.ClientError:
-                    await asyncio.sleep(0.02)
+        await until_answering(f"{url}/models", process)
         yield url
     finally:
         process.terminate()
         await process.wait()
 
 
-async def _until_answering(url: str, process: asyncio.subprocess.Process) -> None:
+async def until_answering(url: str, process: asyncio.subprocess.Process) -> None:
+    """Return when the process answers a GET of this URL. Raises `RuntimeError` when it ended before."""
     async with asyncio.timeout(600), aiohttp.ClientSession() as session:
         while process.returncode is None:
             try:
-                async with session.get(f"{url}/healthz") as answer:
+                async with session.get(url) as answer:
                     if answer.status == 200:
                         return
             except aiohttp.ClientError:
                 await asyncio.sleep(0.02)
-    raise RuntimeError("the gateway ended before it answered")
+    raise RuntimeError(f"what should answer at {url} ended before it did")
 
 
 def percentile(values: list[float], share: float) -> float:

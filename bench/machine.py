@@ -12,6 +12,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from bench.processes import usage_of
+
 _TICKS = os.sysconf("SC_CLK_TCK")
 
 
@@ -62,26 +64,7 @@ def _busy_s() -> float | None:
 
 def _own_s() -> float | None:
     """Return the processor time of this process and its living descendants."""
-    parents: dict[int, int] = {}
-    used: dict[int, int] = {}
-    for entry in Path("/proc").glob("[0-9]*"):
-        try:
-            fields = (entry / "stat").read_text(encoding="utf-8").rpartition(")")[2].split()
-        except OSError:
-            continue
-        parents[int(entry.name)] = int(fields[1])
-        used[int(entry.name)] = int(fields[11]) + int(fields[12])
-    if os.getpid() not in used:
-        return None
-    return sum(ticks for process, ticks in used.items() if _descends(process, parents)) / _TICKS
-
-
-def _descends(process: int, parents: dict[int, int]) -> bool:
-    while process in parents:
-        if process == os.getpid():
-            return True
-        process = parents[process]
-    return False
+    return usage_of(os.getpid()).seconds or None
 
 
 def _model() -> str:

@@ -15,16 +15,15 @@ import os
 import shutil
 import sys
 import tempfile
-import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
-from contextlib import AsyncExitStack, asynccontextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
+from contextlib import asynccontextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Final
 
 import aiohttp
 
-from bench.gateway import free_port, running_backend, running_gateway
+from bench.gateway import free_port, running_backend, running_gateway, until_answering
 from bench.load import Load, drive, request
 from bench.machine import describe, watched
 from bench.peers_plot import plot
@@ -161,20 +160,20 @@ async def _nginx(bench: Bench, backend: str) -> None:
             ' proxy_set_header Connection ""; } } }\n',
             encoding="utf-8",
         )
-        async with _process(program, "-c", str(path), "-p", folder) as pid:
+        async with _process(program, "-c", str(path), "-p", folder) as process:
             url = f"http://127.0.0.1:{port}/v1"
-            await _until_answering(f"{url}/models")
-            await _proxies(bench, Peer("nginx", url, None, pid))
+            await until_answering(f"{url}/models", process)
+            await _proxies(bench, Peer("nginx", url, None, process.pid))
 
 
 async def _bare(bench: Bench, backend: str) -> None:
     port = free_port()
     async with _process(
         sys.executable, "-m", "bench.bare_proxy", "--port", str(port), "--to", backend
-    ) as pid:
+    ) as process:
         url = f"http://127.0.0.1:{port}/v1"
-        await _until_answering(f"{url}/models")
-        await _proxies(bench, Peer("bare", url, None, pid))
+        await until_answering(f"{url}/models", process)
+        await _proxies(bench, Peer("bare", url, None, process.pid))
 
 
 async def _litellm(bench: Bench, backend: str) -> None:
@@ -192,10 +191,10 @@ async def _litellm(bench: Bench, backend: str) -> None:
         arguments = ("--config", str(path), "--port", str(port), "--host", "127.0.0.1")
         async with _process(
             str(_LITELLM), *arguments, env={"LITELLM_LOCAL_MODEL_COST_MAP": "True", "LITELLM_LOG": "ERROR"}
-        ) as pid:
+        ) as process:
             url = f"http://127.0.0.1:{port}/v1"
-            await _until_answering(f"http://127.0.0.1:{port}/health/liveliness")
-            await _proxies(bench, Peer("LiteLLM", url, _LITELLM_KEY, pid), share=0.15)
+            await until_answering(f"http://127.0.0.1:{port}/health/liveliness", process)
+            await _proxies(bench, Peer("LiteLLM", url, _LITELLM_KEY, process.pid), share=0.15)
 
 
 async def _regate(bench: Bench, backend: str) -> None:
@@ -205,10 +204,7 @@ async def _regate(bench: Bench, backend: str) -> None:
         await _proxies(bench, peer)
         await bench.live(peer, "/chat/completions", _PACED, at_once=200)
         await bench.measure(peer, "responses", "/responses", _ANSWER, share=0.5)
-        async with AsyncExitStack() as stack:
-            session = await stack.enter_async_context(
-                aiohttp.ClientSession(headers={"Authorization": f"Bearer {peer.token}"})
-            )
+        async with aiohttp.ClientSession(headers={"Authorization": f"Bearer {peer.token}"}) as session:
             turn = await _turns(session, peer.url, 10)
             await bench.measure(
                 peer,
@@ -268,7 +264,7 @@ _PEERS: Final[Mapping[str, Callable[[Bench, str], Awaitable[None]]]] = {
 }
 
 
-def _aims(rows: list[Row]) -> AsyncIterator[tuple[str, bool]] | Any:
+def _aims(rows: list[Row]) -> Iterator[tuple[str, bool]]:
     """Yield each aim in words, with what was measured, and whether it is met; those whose peers were measured.
 
     Rates are compared by processor time where both have it: that is what one core gives.
@@ -279,7 +275,9 @@ def _aims(rows: list[Row]) -> AsyncIterator[tuple[str, bool]] | Any:
         row = by.get((peer, kind))
         return None if row is None else row.cpu_us
 
-    def ratio(text: str, a: float | None, b: float | None, *, least: float = 0, most: float = 1e9) -> Any:
+    def ratio(
+        text: str, a: float | None, b: float | None, *, least: float = 0, most: float = 1e9
+    ) -> Iterator[tuple[str, bool]]:
         if a and b:
             wanted = f"at least {least:g}" if least else f"at most {most:g}"
             yield f"{text}: {a / b:.2f} ({wanted})", least <= a / b <= most
@@ -330,31 +328,18 @@ def _pin_myself(core: int) -> None:
 
 
 @asynccontextmanager
-async def _process(*command: str, env: Mapping[str, str] | None = None) -> AsyncIterator[int]:
+async def _process(
+    *command: str, env: Mapping[str, str] | None = None
+) -> AsyncIterator[asyncio.subprocess.Process]:
     """Enter with a process on the second core; it ends on leaving."""
     process = await asyncio.create_subprocess_exec(
         *_on_core(1), *command, env={**os.environ, **(env or {})}, stdout=asyncio.subprocess.DEVNULL
     )
     try:
-        yield process.pid
+        yield process
     finally:
         process.terminate()
         await process.wait()
-
-
-async def _until_answering(url: str) -> None:
-    deadline = time.monotonic() + 120
-    async with aiohttp.ClientSession() as session:
-        while True:
-            try:
-                async with session.get(url) as answer:
-                    if answer.status == 200:
-                        return
-            except aiohttp.ClientError:
-                pass
-            if time.monotonic() > deadline:
-                raise RuntimeError(f"{url} does not answer")
-            await asyncio.sleep(0.1)
 
 
 def main() -> None:

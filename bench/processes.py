@@ -30,30 +30,37 @@ class Usage:
 
 
 def usage_of(pid: int | None) -> Usage:
-    """Return what a process and its living descendants used so far; nothing where there is none."""
-    if pid is None:
-        return Usage()
-    parents: dict[int, int] = {}
+    """Return what a process and its living descendants used so far; nothing where there is none, or where the
+    system does not say.
+    """
+    found: dict[int, tuple[str, int, float]] = {}
     for entry in Path("/proc").glob("[0-9]*"):
         try:
-            fields = (entry / "stat").read_text(encoding="utf-8").rpartition(")")[2].split()
+            name, _, rest = (entry / "stat").read_text(encoding="utf-8").partition("(")[2].rpartition(")")
         except OSError:
             continue
-        parents[int(entry.name)] = int(fields[1])
-    found: dict[str, float] = {}
-    for one in parents:
-        if one == pid or _descends(one, pid, parents):
-            text = Path(f"/proc/{one}/stat").read_text(encoding="utf-8")
-            fields = text.rpartition(")")[2].split()
-            name = text.partition("(")[2].rpartition(")")[0]
-            found[name] = found.get(name, 0.0) + (int(fields[11]) + int(fields[12])) / _TICKS
+        fields = rest.split()
+        found[int(entry.name)] = name, int(fields[1]), (int(fields[11]) + int(fields[12])) / _TICKS
+    if pid is None or pid not in found:
+        return Usage()
+    by_name: dict[str, float] = {}
+    parents = {child: parent for child, (_, parent, _) in found.items()}
+    for one, (name, _, seconds) in found.items():
+        if _descends(one, pid, parents):
+            by_name[name] = by_name.get(name, 0.0) + seconds
+    return Usage(by_name, resident_mib(pid))
+
+
+def resident_mib(pid: int) -> float:
+    """Return the resident memory of one process, in MiB."""
     status = Path(f"/proc/{pid}/status").read_text(encoding="ascii")
-    resident = next(line for line in status.splitlines() if line.startswith("VmRSS"))
-    return Usage(found, int(resident.split()[1]) / 1024)
+    line = next(line for line in status.splitlines() if line.startswith("VmRSS"))
+    return int(line.split()[1]) / 1024
 
 
 def _descends(process: int, ancestor: int, parents: dict[int, int]) -> bool:
-    while (process := parents.get(process, 0)) > 1:
+    while process in parents:
         if process == ancestor:
             return True
+        process = parents[process]
     return False

@@ -8,7 +8,7 @@ import json
 import shutil
 import ssl
 from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import contextmanager
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -288,7 +288,13 @@ def configure(
 async def world(
     configure: Callable[..., Settings], upstream: ScriptedUpstream, policies: Path
 ) -> AsyncIterator[World]:
-    settings = configure()
+    async with started(configure(), upstream, policies) as running:
+        yield running
+
+
+@asynccontextmanager
+async def started(settings: Settings, upstream: ScriptedUpstream, policies: Path) -> AsyncIterator[World]:
+    """Enter with a gateway of these settings."""
     app, gateway = gateway_app(settings)
     async with Running(app, settings.listen) as server:
         running = World(server.url, settings, gateway, upstream, policies)

@@ -15,12 +15,10 @@ import httpx
 import openai
 import pytest
 from aiohttp import web
-from tests.e2e.conftest import ScriptedUpstream, World, text, tool_call
+from tests.e2e.conftest import ScriptedUpstream, World, started, text, tool_call
 from websockets.asyncio.client import connect
 
-from regate_gateway.composition.wiring import gateway_app
 from regate_gateway.config.settings import Settings
-from regate_gateway.http.server import Running
 from regate_orchestrator.tokens import estimated_tokens
 
 CHAT: dict[str, Any] = {"model": "small", "messages": [{"role": "user", "content": "Hi"}]}
@@ -50,13 +48,8 @@ def limited(configure: Callable[..., Settings], upstream: ScriptedUpstream, poli
     @asynccontextmanager
     async def running(roles: dict[str, dict[str, int]] | None = None, **limits: int) -> AsyncIterator[World]:
         say(policies, default=PLENTY | limits, roles=roles or {})
-        settings = configure()
-        app, gateway = gateway_app(settings)
-        async with Running(app, settings.listen) as server:
-            world = World(server.url, settings, gateway, upstream, policies)
+        async with started(configure(), upstream, policies) as world:
             yield world
-            for client in world.clients:
-                await client.close()
 
     return running
 

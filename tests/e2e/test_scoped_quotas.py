@@ -15,12 +15,10 @@ import openai
 import pytest
 from aiohttp import web
 from tests.deployments import only_on
-from tests.e2e.conftest import ScriptedUpstream, World
+from tests.e2e.conftest import ScriptedUpstream, World, started
 from tests.e2e.test_quotas import CHAT, answering
 
-from regate_gateway.composition.wiring import gateway_app
 from regate_gateway.config.settings import Settings
-from regate_gateway.http.server import Running
 
 pytestmark = only_on("embedded")
 
@@ -45,13 +43,8 @@ def scoped(configure: Callable[..., Settings], upstream: ScriptedUpstream, polic
     @asynccontextmanager
     async def running(**said: Any) -> AsyncIterator[World]:
         say_scoped(policies, **said)
-        settings = configure()
-        app, gateway = gateway_app(settings)
-        async with Running(app, settings.listen) as server:
-            world = World(server.url, settings, gateway, upstream, policies)
+        async with started(configure(), upstream, policies) as world:
             yield world
-            for client in world.clients:
-                await client.close()
 
     return running
 

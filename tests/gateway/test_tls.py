@@ -139,6 +139,7 @@ def test_running_server_takes_a_new_certificate(tmp_path: Path, monkeypatch: pyt
                 shown = writer.get_extra_info("ssl_object").getpeercert(binary_form=True)
                 writer.close()
                 await writer.wait_closed()
+            assert shown == ssl.PEM_cert_to_DER_cert(second.pem)
 
     async def in_time() -> None:
         async with asyncio.timeout(60):
