@@ -58,6 +58,11 @@ policy: setup ## opa fmt, check and test with full coverage
 unit: setup $(S3) ## pytest, with as few open files as a shell usually allows
 	@ulimit -S -n 1024; $(BIN)/python -m pytest -q -n $$($(BIN)/python -c 'import os; print(min(4, os.cpu_count() + 1))') --dist loadfile --no-loadscope-reorder
 
+.PHONY: fleet
+FLEET_TESTS ?= tests/e2e
+fleet: setup ## PostgreSQL, Redis, two gateways of two workers each, and the API's tests against them: make fleet FLEET_TESTS=path
+	@ulimit -S -n 1024; $(BIN)/python -m pytest -q --fleet $(FLEET_TESTS)
+
 bench: setup ## Decisions, overhead, retrieval quality, 100,000 vectors: make bench PARTS="policy vectors"
 	@$(BIN)/python -m bench $(PARTS)
 

@@ -36,6 +36,14 @@ if len(tempfile.gettempdir()) > _MAX_PLACE:
     tempfile.tempdir = "/tmp"
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--fleet",
+        action="store_true",
+        help="Have the tests of the API ask two gateways of two workers each, on one PostgreSQL and Redis.",
+    )
+
+
 def pytest_collection_finish() -> None:
     """Take all that was imported and collected for what stays: who collects garbage in the middle of a test
     need not walk through a million objects that are none.

@@ -53,6 +53,12 @@ class RedisServer:
             assert time.monotonic() < give_up, (self.folder / "log").read_text()
             time.sleep(0.01)
 
+    def forget(self) -> None:
+        """Remove all that it holds."""
+        with socket.create_connection(("127.0.0.1", self.port), timeout=_READY_SECONDS) as connection:
+            connection.sendall(b"FLUSHALL\r\n")
+            assert connection.recv(16).startswith(b"+OK")
+
     def stop(self) -> None:
         assert self.process is not None
         self.process.kill()

@@ -5,7 +5,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -13,6 +13,7 @@ from typing import Any, Protocol
 from starlette.types import Scope
 
 from regate_gateway.config.settings import Settings
+from regate_gateway.telemetry.exposition import Figures
 from regate_orchestrator.authz.decisions import Context
 from regate_orchestrator.authz.enforcer import Enforcer
 from regate_orchestrator.authz.lists import Listings
@@ -23,7 +24,6 @@ from regate_orchestrator.documents.upload_parts import ChunkedUploads
 from regate_orchestrator.documents.uploads import FileUploads
 from regate_orchestrator.errors import RegateError, VectorStoreUnavailable
 from regate_orchestrator.filters.schema import RowSchema
-from regate_orchestrator.metrics import Metrics
 from regate_orchestrator.ports import Backend, BlobStore, Catalogue, StateStore
 from regate_orchestrator.principal import Principal
 from regate_orchestrator.quota.metering import Quotas
@@ -156,7 +156,8 @@ class Services:
     policy_problem: Callable[[], str | None]
     """Returns why the newest policy is not in force, in words that hold no policy text; None when it is."""
     explaining: Explaining
-    metrics: Metrics
+    figures: Callable[[], Awaitable[Figures]]
+    """Returns what all processes of this gateway count, together. Raises `TimeoutError`."""
     clock: Clock
 
     async def forget_chunks(self, store: StoreId, file: FileId) -> None:

@@ -17,6 +17,9 @@ from dataclasses import dataclass
 from itertools import accumulate
 from typing import Literal, TypeAlias
 
+Across: TypeAlias = Literal["sum", "highest", "lowest"]
+"""What a reading of several processes of one gateway is together."""
+
 Labels: TypeAlias = tuple[str, ...]
 """The values of a metric's labels, in the order of their names."""
 
@@ -77,6 +80,7 @@ class Reading:
     """Numbers that something else keeps, read at a scrape."""
 
     kind: Literal["counter", "gauge"]
+    across: Across
     now: Callable[[], Mapping[Labels, float]]
 
 
@@ -127,9 +131,11 @@ class Metrics:
         says: str,
         read: Callable[[], Mapping[Labels, float]],
         labels: tuple[str, ...] = (),
+        *,
+        across: Across = "sum",
     ) -> None:
-        """Define what is read at each scrape."""
-        self._define(Metric(name, says, labels, Reading(kind, read)))
+        """Define what is read at each scrape. `across` says what it is of several processes together."""
+        self._define(Metric(name, says, labels, Reading(kind, across, read)))
 
     def _define(self, metric: Metric) -> None:
         if metric.name in self.all:

@@ -10,14 +10,16 @@ import ssl
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import httpx
 import openai
 import pytest
 from aiohttp import web
 from tests.deployments import EMBEDDED, NAMES, VARIABLE, Deployment, on_postgres
+from tests.fleet import Fleet, alternating, running_fleet
 from tests.patience import PATIENT_SECONDS, wait_patiently
 from tests.readers import shared_readers
 
@@ -27,6 +29,7 @@ from regate_adapters.opa.client import OpaClient
 from regate_adapters.opa.engine import OpaEngine
 from regate_adapters.state.database import Database
 from regate_adapters.state.store import SqlStateStore
+from regate_adapters.testing.ports import free_port
 from regate_gateway.auth.authentication import DEVELOPMENT_AUDIENCE, DEVELOPMENT_ISSUER, shared_secret
 from regate_gateway.composition.wiring import Gateway, gateway_app
 from regate_gateway.config.settings import Settings
@@ -34,6 +37,9 @@ from regate_gateway.http.server import Running
 from regate_gateway.workbench.directory import shipped_policies
 
 wait_patiently()
+
+UPSTREAM_PORT: Final = free_port()
+"""Where the upstream of a fleet is."""
 
 
 def text(*pieces: str) -> list[dict[str, Any]]:
@@ -166,7 +172,7 @@ class World:
         )
 
     def client(self, subject: str = "alice", tenant: str = "acme", **claims: Any) -> openai.AsyncOpenAI:
-        http = openai.DefaultAsyncHttpxClient(verify=NO_TLS)
+        http = openai.DefaultAsyncHttpxClient(verify=NO_TLS, event_hooks=self._hooks())
         client = openai.AsyncOpenAI(
             base_url=f"{self.url}/v1",
             api_key=self.token(subject, tenant, **claims),
@@ -179,8 +185,15 @@ class World:
     def http(self, subject: str = "alice", tenant: str = "acme", **claims: Any) -> httpx.AsyncClient:
         headers = {"Authorization": f"Bearer {self.token(subject, tenant, **claims)}"}
         return httpx.AsyncClient(
-            base_url=f"{self.url}/v1", headers=headers, timeout=PATIENT_SECONDS, verify=NO_TLS
+            base_url=f"{self.url}/v1",
+            headers=headers,
+            timeout=PATIENT_SECONDS,
+            verify=NO_TLS,
+            event_hooks=self._hooks(),
         )
+
+    def _hooks(self) -> dict[str, list[Any]]:
+        return {}
 
     @contextmanager
     def impatient(self, seconds: float) -> Iterator[None]:
@@ -220,14 +233,75 @@ class World:
         ]
 
 
+class FleetWorld(World):
+    """The fleet in place of a gateway of the test's own. What is inside a gateway is out of reach: a test
+    that needs it is skipped.
+    """
+
+    def __init__(self, fleet: Fleet, upstream: ScriptedUpstream) -> None:
+        self._fleet = fleet
+        self._began = datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+        self.url = fleet.urls[0]
+        self.settings = fleet.settings[0]
+        self.upstream = upstream
+        self.clients = []
+
+    def __getattribute__(self, name: str) -> Any:
+        if name in ("gateway", "policies", "database", "opa_pid", "impatient"):
+            pytest.skip("it reaches into the gateway")
+        return super().__getattribute__(name)
+
+    def __repr__(self) -> str:
+        return "FleetWorld()"
+
+    def _hooks(self) -> dict[str, list[Any]]:
+        return {"request": [alternating(self._fleet.urls)]}
+
+    def audit(self, **wanted: Any) -> list[dict[str, Any]]:
+        records = [
+            record
+            for settings in self._fleet.settings
+            for record in read(settings.audit.path)
+            if record["at"] >= self._began and all(record.get(key) == value for key, value in wanted.items())
+        ]
+        return sorted(records, key=lambda record: str(record["at"]))
+
+
 @pytest.fixture(scope="session", autouse=True)
 def readers() -> Iterator[None]:
     with shared_readers():
         yield
 
 
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leave out, with `--fleet`, what would be run twice: it stands on PostgreSQL."""
+    if not config.getoption("--fleet"):
+        return
+    twice = [item for item in items if _runs_on(item, EMBEDDED.name)]
+    config.hook.pytest_deselected(items=twice)
+    items[:] = [item for item in items if item not in twice]
+
+
+def _runs_on(item: pytest.Item, name: str) -> bool:
+    """Return whether this is the run of a test on this deployment that has runs on others as well."""
+    params = getattr(item, "callspec", None)
+    if params is None or params.params.get("deployment") != name:
+        return False
+    return all(mark.args[0] != "deployment" for mark in item.iter_markers("parametrize"))
+
+
+@pytest.fixture(scope="session")
+def fleet(request: pytest.FixtureRequest) -> Iterator[Fleet | None]:
+    """With `--fleet`: the gateways that all tests ask, before an upstream at this port that each has anew."""
+    if not request.config.getoption("--fleet"):
+        yield None
+        return
+    with running_fleet(f"http://127.0.0.1:{UPSTREAM_PORT}/v1") as running:
+        yield running
+
+
 @pytest.fixture
-async def upstream() -> AsyncIterator[ScriptedUpstream]:
+async def upstream(fleet: Fleet | None) -> AsyncIterator[ScriptedUpstream]:
     scripted = ScriptedUpstream()
     app = web.Application()
     app.router.add_get("/v1/models", scripted.models)
@@ -236,7 +310,7 @@ async def upstream() -> AsyncIterator[ScriptedUpstream]:
     app.router.add_post("/v1/images/generations", scripted.generate)
     runner = web.AppRunner(app, shutdown_timeout=0.1)
     await runner.setup()
-    site = web.TCPSite(runner, "127.0.0.1", 0)
+    site = web.TCPSite(runner, "127.0.0.1", 0 if fleet is None else UPSTREAM_PORT)
     await site.start()
     scripted.url = f"http://127.0.0.1:{runner.addresses[0][1]}/v1"
     yield scripted
@@ -244,19 +318,26 @@ async def upstream() -> AsyncIterator[ScriptedUpstream]:
 
 
 @pytest.fixture
-def policies(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def policies(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fleet: Fleet | None) -> Path:
     """A copy of the shipped policies that a test may change, one file at a time: nobody is waited for
     who may still be writing.
     """
+    if fleet is not None:
+        return shipped_policies()
     monkeypatch.setattr("regate_adapters.opa.policies.watching._STILL_SECONDS", 0)
     return Path(shutil.copytree(shipped_policies(), tmp_path / "rego"))
 
 
 @pytest.fixture(params=NAMES)
-def deployment(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[Deployment]:
+def deployment(
+    request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch, fleet: Fleet | None
+) -> Iterator[Deployment]:
     """What the test's gateways stand on: each test runs on all of them, unless it says on which
     (`only_on`).
     """
+    if fleet is not None:
+        yield fleet.deployment
+        return
     if request.param == EMBEDDED.name:
         yield EMBEDDED
         return
@@ -267,9 +348,15 @@ def deployment(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) 
 
 @pytest.fixture
 def configure(
-    tmp_path: Path, upstream: ScriptedUpstream, policies: Path, deployment: Deployment
+    tmp_path: Path,
+    upstream: ScriptedUpstream,
+    policies: Path,
+    deployment: Deployment,
+    fleet: Fleet | None,
 ) -> Callable[..., Settings]:
     """Settings for a gateway of this test's own."""
+    if fleet is not None:
+        pytest.skip("it configures a gateway of its own")
 
     def settings(**changes: Any) -> Settings:
         values: dict[str, Any] = {
@@ -286,10 +373,22 @@ def configure(
 
 @pytest.fixture
 async def world(
-    configure: Callable[..., Settings], upstream: ScriptedUpstream, policies: Path
+    request: pytest.FixtureRequest,
+    upstream: ScriptedUpstream,
+    policies: Path,
+    deployment: Deployment,
+    fleet: Fleet | None,
 ) -> AsyncIterator[World]:
-    async with started(configure(), upstream, policies) as running:
-        yield running
+    if fleet is None:
+        configure = request.getfixturevalue("configure")
+        async with started(configure(), upstream, policies) as running:
+            yield running
+        return
+    fleet.clear()
+    among = FleetWorld(fleet, upstream)
+    yield among
+    for client in among.clients:
+        await client.close()
 
 
 @asynccontextmanager

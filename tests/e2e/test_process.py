@@ -7,9 +7,10 @@ import json
 import os
 import signal
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import httpx
@@ -27,14 +28,14 @@ JWT = {"issuer": "tests", "audience": "regate", "algorithms": ["HS256"], "secret
 
 @asynccontextmanager
 async def served(
-    data_dir: Path, upstream: str, **more: Any
+    data_dir: Path, upstream: str, *, listening: Mapping[str, Any] = MappingProxyType({}), **more: Any
 ) -> AsyncIterator[tuple[str, asyncio.subprocess.Process]]:
     """Enter with `regate serve` answering; it is ended on leaving, if it still runs."""
     port = free_port()
     config = data_dir / "regate.yaml"
     values = {
         "data_dir": str(data_dir),
-        "listen": {"port": port, "shutdown_notice_s": 0},
+        "listen": {"port": port, "shutdown_notice_s": 0, **listening},
         "upstreams": [{"name": "u", "base_url": upstream}],
         "opa": {"timeout_ms": 60_000},
         "auth": {"jwt": JWT},

@@ -23,12 +23,12 @@ def run(*arguments: str | Path) -> Result:
     return CliRunner().invoke(main, ["audit", *map(str, arguments)])
 
 
-def recorded(data_dir: Path, count: int = 5, **audit: Any) -> Path:
+def recorded(data_dir: Path, count: int = 5, *, worker: int | None = None, **audit: Any) -> Path:
     """A log in this data directory, as a gateway leaves it. Returns the log's directory."""
     settings = load_settings(None, overrides={"data_dir": str(data_dir), "audit": audit})
 
     async def record() -> None:
-        async with open_audit(settings) as log:
+        async with open_audit(settings, worker) as log:
             for number in range(count):
                 await log.record({"kind": "decisions", "phase": "x", "request_id": f"req_{number}"})
 
@@ -196,3 +196,58 @@ def test_receipts_that_are_none_are_wrong_usage_and_unknown_ones_are_not_found(t
 
     assert (none.exit_code, "this is no receipt" in none.stderr) == (2, True)
     assert (unknown.exit_code, unknown.stdout.startswith("NOT THERE")) == (1, True)
+
+
+def test_logs_of_workers_are_verified_each_with_its_copies(tmp_path: Path) -> None:
+    for worker in (1, 2):
+        log = recorded(tmp_path / "data", worker=worker)
+    whole = run("verify", "--data-dir", tmp_path / "data")
+    (segment,) = segments_in(log / "worker-2")
+    segment.write_bytes(segment.read_bytes().replace(b"req_2", b"req_9"))
+    altered = run("verify", "--data-dir", tmp_path / "data", "--json")
+    found = json.loads(altered.stdout)
+
+    assert (whole.exit_code, whole.stdout.count("The log is whole.")) == (0, 2)
+    assert (altered.exit_code, found["ok"]) == (1, False)
+    assert {Path(one).name: said["ok"] for one, said in found["logs"].items()} == {
+        "worker-1": True,
+        "worker-2": False,
+    }
+
+
+def test_copies_elsewhere_are_a_file_of_each_worker(tmp_path: Path) -> None:
+    copies = str(tmp_path / "vault" / "copies.jsonl")
+    for worker in (1, 2):
+        log = recorded(tmp_path / "data", worker=worker, checkpoints=copies)
+    (tmp_path / "regate.yaml").write_text(
+        f"data_dir: {tmp_path / 'data'}\naudit: {{checkpoints: {copies}}}\n"
+    )
+    whole = run("verify")
+    (segment,) = segments_in(log / "worker-1")
+    lines = segment.read_bytes().splitlines(keepends=True)
+    segment.write_bytes(b"".join(lines[:-2]))
+    cut = run("verify")
+
+    assert sorted(path.name for path in (tmp_path / "vault").iterdir()) == [
+        "copies-worker-1.jsonl",
+        "copies-worker-2.jsonl",
+    ]
+    assert (whole.exit_code, cut.exit_code) == (0, 1)
+
+
+def test_copies_that_are_named_are_of_one_log(tmp_path: Path) -> None:
+    for worker in (1, 2):
+        log = recorded(tmp_path / "data", worker=worker)
+    copies = log / "worker-1" / "checkpoints.jsonl"
+
+    assert run("verify", "--data-dir", tmp_path / "data", "--checkpoints", copies).exit_code == 2
+    assert run("verify", "--data-dir", tmp_path / "data", "--log", log / "worker-1").exit_code == 0
+
+
+def test_log_of_before_the_workers_is_read_with_theirs(tmp_path: Path) -> None:
+    for worker in (None, 1, 10, 2):
+        recorded(tmp_path / "data", worker=worker)
+    done = run("verify", "--data-dir", tmp_path / "data", "--json")
+    names = [Path(log).name for log in json.loads(done.stdout)["logs"]]
+
+    assert (done.exit_code, names) == (0, ["audit", "worker-1", "worker-2", "worker-10"])

@@ -53,6 +53,18 @@ UNSTARTABLE = {
 """,
         "guards.providers.m.api_key_env: the environment variable NO_KEY",
     ),
+    "workers on SQLite": (
+        "listen: {workers: 2}",
+        "state.url: SQLite serves one process, so workers need PostgreSQL (listen.workers is 2)",
+    ),
+    "workers with an engine inside of each": (
+        "listen: {workers: 2}",
+        "vector.stores.main.kind: chroma lies in one process; workers need a server (listen.workers is 2)",
+    ),
+    "workers with a candidate": (
+        "{listen: {workers: 2}, opa: {shadow: .}}",
+        "opa.shadow: a candidate is compared by one process only (listen.workers is 2)",
+    ),
     "a secret that is too short": (
         "state: {sealing_key_env: MISSPELT}",
         "state.sealing_key_env: the secret has fewer than 32 bytes",

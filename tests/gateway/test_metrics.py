@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import socket
 import subprocess
@@ -23,8 +24,9 @@ from regate_gateway.composition.wiring import open_services
 from regate_gateway.config.settings import Settings
 from regate_gateway.http.middleware import Edge
 from regate_gateway.http.server import Running
-from regate_gateway.telemetry.exposition import exposition
+from regate_gateway.telemetry.exposition import Figure, exposition, figures_of, together
 from regate_gateway.telemetry.requests import RequestMetrics
+from regate_gateway.workers.supervisor import WorkerMetrics
 from regate_orchestrator.authz.measuring import DecisionMetrics
 from regate_orchestrator.errors import InvalidRequest, PolicyUnavailable
 from regate_orchestrator.metrics import Metrics
@@ -32,7 +34,7 @@ from regate_orchestrator.metrics import Metrics
 
 async def figures(metrics: Metrics) -> dict[tuple[str, tuple[tuple[str, str], ...]], float]:
     """The figures by name and labels, read as Prometheus reads them."""
-    text, content_type = await exposition(metrics)
+    text, content_type = exposition(await figures_of(metrics))
     assert content_type.startswith("text/plain")
     families = list(text_string_to_metric_families(text.decode()))
     return {
@@ -98,6 +100,38 @@ def test_a_metric_is_defined_once() -> None:
         metrics.counter("regate_found", "Found.")
 
 
+async def test_figures_of_processes_are_added_up_but_those_that_are_no_sums() -> None:
+    each = []
+    for number in (1.0, 3.0):
+        metrics = Metrics()
+        counter = metrics.counter("asked", "Asked.", ("who",))
+        counter.add("both", count=2)
+        counter.add(f"only {number:.0f}")
+        metrics.histogram("took", "Took.", (), bounds=(1.0,)).observe(number)
+        metrics.reading("gauge", "held", "Held.", lambda number=number: {(): number})
+        metrics.reading("gauge", "reached", "Reached.", lambda number=number: {(): number}, across="lowest")
+        metrics.reading("gauge", "waiting", "Waiting.", lambda number=number: {(): number}, across="highest")
+        each.append([one.document() for one in await figures_of(metrics)])
+    heard = [tuple(map(Figure.of_document, json.loads(json.dumps(one)))) for one in each]
+    text, _ = exposition(together(heard))
+    shown = {
+        (one.name, tuple(sorted(one.labels.items()))): one.value
+        for family in text_string_to_metric_families(text.decode())
+        for one in family.samples
+    }
+
+    assert [shown[sample("asked_total", who=who)] for who in ("both", "only 1", "only 3")] == [4, 1, 1]
+    assert [shown[sample("took_bucket", le=bound)] for bound in ("1.0", "+Inf")] == [1, 2]
+    assert (shown[sample("took_count")], shown[sample("took_sum")]) == (2, 4)
+    assert [shown[sample(name)] for name in ("held", "reached", "waiting")] == [4, 1, 3]
+    assert (
+        shown[sample("process_start_time_seconds")]
+        == next(iter(one for one in heard[0] if one.name == "process_start_time_seconds")).samples[
+            ("process_start_time_seconds", ())
+        ]
+    )
+
+
 # ---------------------------------------------------------------- the gateway's own
 
 TYPES = {
@@ -127,6 +161,7 @@ async def test_metrics_of_a_gateway_are_those_of_the_documentation(tmp_path: Pat
     metrics = Metrics()
     RequestMetrics(metrics)
     make_tracer(None, metrics)
+    WorkerMetrics(metrics, serving=lambda: 0)
     settings = Settings.model_validate(
         {
             "data_dir": tmp_path,
@@ -136,7 +171,7 @@ async def test_metrics_of_a_gateway_are_those_of_the_documentation(tmp_path: Pat
     )
     async with AsyncExitStack() as stack:
         await open_services(stack, settings, metrics)
-        text, _ = await exposition(metrics)
+        text, _ = exposition(await figures_of(metrics))
     families = {one.name: one for one in text_string_to_metric_families(text.decode())}
     shown = {
         (name + ("_total" if families[name].type == "counter" else ""), metric.labels)

@@ -9,7 +9,7 @@ from typing import Any
 
 from regate_adapters.audit.lines import read_line
 from regate_adapters.audit.lists import MARK, WholeLists
-from regate_adapters.audit.segments import segments_in
+from regate_adapters.audit.segments import logs_in, segments_in
 
 _log = logging.getLogger("regate.audit")
 
@@ -17,17 +17,18 @@ _log = logging.getLogger("regate.audit")
 def read(
     directory: Path, *, request_id: str | None = None, response_id: str | None = None
 ) -> Iterator[dict[str, Any]]:
-    """Yield the records of the request and of the response, if given; else all. A line that is no
-    whole record is logged and left out.
+    """Yield the records of the request and of the response, if given; else all, one worker's log after the
+    other. A line that is no whole record is logged and left out.
     """
     wanted = {
         name: value
         for name, value in (("request_id", request_id), ("response_id", response_id))
         if value is not None
     }
-    for record in AuditLogReader(directory, mentioning=next(iter(wanted.values()), None)).more():
-        if all(record.get(name) == value for name, value in wanted.items()):
-            yield record
+    for log in logs_in(directory):
+        for record in AuditLogReader(log, mentioning=next(iter(wanted.values()), None)).more():
+            if all(record.get(name) == value for name, value in wanted.items()):
+                yield record
 
 
 class AuditLogReader:

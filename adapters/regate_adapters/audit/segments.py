@@ -29,6 +29,7 @@ from regate_orchestrator.values import JsonObject
 _log = logging.getLogger("regate.audit")
 
 _NAME: Final = re.compile(r"audit-([0-9]{16})\.jsonl")
+_FOLDER: Final = re.compile(r"worker-([0-9]+)")
 _CLOSED: Final = -1
 
 
@@ -47,6 +48,28 @@ class Entry:
         """Return the entry. Raises `TypeError` or `ValueError` for what is not JSON."""
         content, lists = without_lists(record)
         return cls(at, body_of(content), lists)
+
+
+def logs_in(directory: Path) -> list[Path]:
+    """Return the directories of all logs that a gateway with this audit directory wrote: its own, and one of
+    each of its workers. Raises `OSError`.
+    """
+    folders = sorted(
+        (int(found[1]), path) for path in directory.iterdir() if (found := _FOLDER.fullmatch(path.name))
+    )
+    workers = [path for _, path in folders if path.is_dir()]
+    return workers if workers and not segments_in(directory) else [directory, *workers]
+
+
+def worker_log(directory: Path, worker: int) -> Path:
+    """Return the directory of a worker's log, by the worker's number."""
+    return directory / f"worker-{worker}"
+
+
+def worker_of(log: Path) -> int | None:
+    """Return the number of the worker whose log this is; None for that of a gateway without workers."""
+    found = _FOLDER.fullmatch(log.name)
+    return None if found is None else int(found[1])
 
 
 def segments_in(directory: Path) -> list[Path]:

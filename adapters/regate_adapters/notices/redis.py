@@ -54,6 +54,7 @@ class RedisNotices:
             "regate_notices_shared",
             "Whether notices of other gateways reach this one.",
             lambda: {(): float(self.is_shared)},
+            across="lowest",
         )
 
     def subscribe(self, topic: Topic, hear: Hear) -> None:

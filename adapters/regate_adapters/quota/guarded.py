@@ -58,6 +58,7 @@ class GuardedCounter:
             "regate_quota_shared",
             "Whether the shared quota counter answered last.",
             lambda: {(): float(self._is_up)},
+            across="lowest",
         )
 
     async def reserve(self, accounts: Sequence[Account], amount: Amount) -> Counted | Exhausted:

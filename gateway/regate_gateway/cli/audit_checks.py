@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -38,7 +38,7 @@ key_option = click.option(
 @click.option(
     "--log",
     type=click.Path(file_okay=False, exists=True, path_type=Path),
-    help="Directory of the audit log.  [default: audit.path]",
+    help="Directory of the audit log, or of those of workers.  [default: audit.path]",
 )
 @key_option
 @click.option(
@@ -74,17 +74,27 @@ def verify(
     from regate_gateway.config.loading import load_settings
 
     settings = load_settings(config, overrides=overrides(data_dir=data_dir))
-    place = log or settings.audit.path
-    copies = checkpoints or (settings.audit.checkpoints if log is None else log / _COPIES)
+    copies = _copies_of(settings, log)
+    if checkpoints is not None:
+        if len(copies) > 1:
+            raise click.UsageError("--checkpoints is of one log: name the log of one worker with --log")
+        copies = dict.fromkeys(copies, checkpoints)
     keys = public_keys(settings, key_files)
-    try:
-        found = verified(place, keys, copies=None if without_copies else copies, progress=_Progress())
-    except OSError as error:
-        raise ConfigurationError(f"{place} cannot be read: {error.strerror}") from error
-    if not found.records:
-        raise ConfigurationError(f"there is no audit record in {place}")
-    click.echo(_as_json(found) if as_json else _report(place, found, compared=not without_copies))
-    sys.exit(0 if found.is_whole else 1)
+    found: dict[Path, Findings] = {}
+    for place, its_copies in copies.items():
+        try:
+            found[place] = verified(
+                place, keys, copies=None if without_copies else its_copies, progress=_Progress()
+            )
+        except OSError as error:
+            raise ConfigurationError(f"{place} cannot be read: {error.strerror}") from error
+        if not found[place].records:
+            raise ConfigurationError(f"there is no audit record in {place}")
+    if as_json:
+        click.echo(_as_json(found))
+    else:
+        click.echo("\n".join(_report(*one, compared=not without_copies) for one in found.items()))
+    sys.exit(0 if all(one.is_whole for one in found.values()) else 1)
 
 
 @click.command()
@@ -127,6 +137,30 @@ def public_keys(settings: Settings, files: tuple[Path, ...]) -> Mapping[str, Pub
     return {one.id: one for one in keys}
 
 
+def each_log(directories: Sequence[Path]) -> tuple[Path, ...]:
+    """Return the logs in these directories, those of workers each by itself. Raises `ConfigurationError`."""
+    from regate_adapters.audit.segments import logs_in
+
+    found: list[Path] = []
+    for directory in directories:
+        try:
+            found += logs_in(directory)
+        except OSError as error:
+            raise ConfigurationError(f"{directory} cannot be read: {error.strerror}") from error
+    return tuple(found)
+
+
+def _copies_of(settings: Settings, log: Path | None) -> dict[Path, Path]:
+    """Return the logs to verify, each with the copies of its checkpoints."""
+    if log is not None:
+        return {one: one / _COPIES for one in each_log([log])}
+    from regate_adapters.audit.segments import worker_of
+    from regate_gateway.composition.auditing import audit_of
+
+    logs = each_log([settings.audit.path])
+    return {one: audit_of(settings, worker_of(one)).checkpoints for one in logs}
+
+
 class _Progress:
     """Tells on standard error, every other second, how far a long log was verified."""
 
@@ -142,10 +176,15 @@ class _Progress:
             click.echo(said, err=True)
 
 
-def _as_json(found: Findings) -> str:
+def _as_json(found: Mapping[Path, Findings]) -> str:
+    """Return the findings: of one log by themselves, of several each with its log."""
     import orjson
 
-    shown = {"ok": found.is_whole, **asdict(found), "unsigned": found.unsigned}
+    each = {
+        str(log): {"ok": one.is_whole, **asdict(one), "unsigned": one.unsigned} for log, one in found.items()
+    }
+    ok = all(one.is_whole for one in found.values())
+    shown = {"ok": ok, "logs": each} if len(each) > 1 else next(iter(each.values()))
     return orjson.dumps(shown, option=orjson.OPT_INDENT_2).decode()
 
 

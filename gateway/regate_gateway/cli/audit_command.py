@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import click
 
-from regate_gateway.cli.audit_checks import key, verify
+from regate_gateway.cli.audit_checks import each_log, key, verify
 from regate_gateway.cli.audit_receipt import receipt
 from regate_gateway.cli.audit_story_command import show
 from regate_gateway.cli.options import config_option, data_dir_option, overrides
@@ -108,7 +108,7 @@ def audit(
     if context.invoked_subcommand is not None:
         _refuse_options_before(context)
         return
-    places = logs or (load_settings(config, overrides=overrides(data_dir=data_dir)).audit.path,)
+    places = each_log(logs or (load_settings(config, overrides=overrides(data_dir=data_dir)).audit.path,))
     _show(places, Wanted(since=_spelt(since), until=_spelt(until), **wanted), follow=follow, as_json=as_json)
 
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Final
 
 import click
 
-from regate_gateway.cli.audit_checks import key_option, public_keys
+from regate_gateway.cli.audit_checks import each_log, key_option, public_keys
 from regate_gateway.cli.options import config_option, data_dir_option, overrides
 from regate_gateway.cli.texts import plain
 from regate_orchestrator.errors import ConfigurationError
@@ -64,7 +64,7 @@ def receipt(
     settings = load_settings(config, overrides=overrides(data_dir=data_dir))
     keys = public_keys(settings, key_files)
     best = None
-    for log in logs or (settings.audit.path,):
+    for log in each_log(logs or (settings.audit.path,)):
         try:
             found = look_up(log, named, keys)
         except OSError as error:

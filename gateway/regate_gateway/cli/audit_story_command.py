@@ -9,6 +9,7 @@ from typing import Any, Final
 
 import click
 
+from regate_gateway.cli.audit_checks import each_log
 from regate_gateway.cli.options import config_option, data_dir_option, overrides
 from regate_gateway.cli.texts import plain
 from regate_gateway.telemetry.audit_records import Record
@@ -46,7 +47,7 @@ def show(
 
     if not about.startswith(("resp_", "req_")):
         raise click.UsageError(f"{about} is neither a response (resp_…) nor a request (req_…)")
-    places = logs or (load_settings(config, overrides=overrides(data_dir=data_dir)).audit.path,)
+    places = each_log(logs or (load_settings(config, overrides=overrides(data_dir=data_dir)).audit.path,))
     records = _records(places, about)
     if not records:
         raise ConfigurationError(f"there is no record of {about} in {', '.join(map(str, places))}")

@@ -229,9 +229,12 @@ def doctor(config: Path | None, data_dir: Path | None, *, as_json: bool) -> None
 )
 @click.option("--host", metavar="ADDRESS", help="Address to bind.")
 @click.option("--port", type=click.IntRange(0, 65_535), help="Port to bind.")
-def serve(
-    config: Path | None, data_dir: Path | None, upstream: str | None, host: str | None, port: int | None
-) -> None:
+@click.option(
+    "--workers",
+    type=click.IntRange(1, 256),
+    help="Processes that serve; more than one need PostgreSQL and a vector engine that is a server.",
+)
+def serve(config: Path | None, data_dir: Path | None, upstream: str | None, **listen: Any) -> None:
     """Run the gateway until it is told to stop. It says so when it answers.
 
     \b
@@ -241,24 +244,26 @@ def serve(
     from regate_gateway.config.loading import file_in_force, load_settings
     from regate_gateway.telemetry.logs import configure_logging
 
-    settings = load_settings(
-        config, overrides=overrides(data_dir=data_dir, upstream=upstream, host=host, port=port)
-    )
+    settings = load_settings(config, overrides=overrides(data_dir=data_dir, upstream=upstream, **listen))
     configure_logging(settings.telemetry.log_level)
     prepare(most_connections=settings.listen.max_connections)
     logging.getLogger("regate.gateway").info("starting", extra={"detail": "loading the program"})
     from regate_gateway.cli.announcing import Serving
     from regate_gateway.composition.checking import require_startable
-    from regate_gateway.composition.wiring import gateway_app
-    from regate_gateway.http.server import serve as serve_app
 
     require_startable(settings)
-    app, gateway = gateway_app(settings)
 
-    async def announce(address: str) -> None:
-        Serving(settings, address, file_in_force(config), await gateway.revision()).announce()
+    def announce(address: str, revision: str | None) -> None:
+        Serving(settings, address, file_in_force(config), revision).announce()
 
-    serve_app(app, settings.listen, when_listening=announce)
+    if settings.listen.workers > 1:
+        from regate_gateway.workers.supervisor import supervise
+
+        supervise(settings, announce)
+    else:
+        from regate_gateway.composition.wiring import serve_alone
+
+        serve_alone(settings, announce)
 
 
 @main.command()

@@ -24,11 +24,9 @@ data_dir_option = click.option(
 """Commands that find there what the gateway stored take it."""
 
 
-def overrides(
-    *, data_dir: Path | None, upstream: str | None = None, host: str | None = None, port: int | None = None
-) -> dict[str, Any]:
-    """Return what the command line says, nested like the configuration file."""
-    listen = {name: value for name, value in (("host", host), ("port", port)) if value is not None}
+def overrides(*, data_dir: Path | None, upstream: str | None = None, **listen: Any) -> dict[str, Any]:
+    """Return what the command line says, nested like the configuration file; `listen` of how to listen."""
+    listen = {name: value for name, value in listen.items() if value is not None}
     said: dict[str, Any] = {"listen": listen} if listen else {}
     if upstream is not None:
         said["upstreams"] = [{"name": "default", "base_url": upstream}]

@@ -10,8 +10,9 @@ from regate_adapters.audit.checkpoints import Checkpointing
 from regate_adapters.audit.export.cursors import Cursor, writer_of
 from regate_adapters.audit.export.exporter import Destination, Exporter, ExportFailed
 from regate_adapters.audit.log import SegmentedAuditLog
+from regate_adapters.audit.segments import worker_log
 from regate_adapters.audit.signing import SigningKey, read_signing_key
-from regate_gateway.config.audit_settings import Export
+from regate_gateway.config.audit_settings import Audit, Export
 from regate_gateway.config.secret import own_secret, secret_from_environment, secret_from_file
 from regate_gateway.config.settings import Settings
 from regate_gateway.telemetry.receipts import note_record
@@ -20,9 +21,13 @@ from regate_orchestrator.errors import ConfigurationError, naming
 _OWN_KEY: Final = "audit-signing.secret"
 
 
-def open_audit(settings: Settings) -> AbstractAsyncContextManager[SegmentedAuditLog]:
-    """Return the audit log, to be entered. Raises `ConfigurationError`, and so does entering it."""
-    audit = settings.audit
+def open_audit(
+    settings: Settings, worker: int | None = None
+) -> AbstractAsyncContextManager[SegmentedAuditLog]:
+    """Return the audit log, a worker's by its number, to be entered. Raises `ConfigurationError`, and so does
+    entering it.
+    """
+    audit = audit_of(settings, worker)
     making = Checkpointing(
         key=signing_key(settings),
         copies=audit.checkpoints,
@@ -35,6 +40,19 @@ def open_audit(settings: Settings) -> AbstractAsyncContextManager[SegmentedAudit
         checkpoints=making,
         on_written=lambda position: note_record(position.seq, position.receipt),
     )
+
+
+def audit_of(settings: Settings, worker: int | None) -> Audit:
+    """Return the settings of the log that is written here: the configured one, or that of a worker, by its
+    number.
+    """
+    audit = settings.audit
+    if worker is None:
+        return audit
+    path, copies = worker_log(audit.path, worker), audit.checkpoints
+    within = copies.parent == audit.path
+    apart = copies.with_name(f"{copies.stem}-worker-{worker}{copies.suffix}")
+    return audit.model_copy(update={"path": path, "checkpoints": path / copies.name if within else apart})
 
 
 def own_signing_key(settings: Settings) -> Path | None:
@@ -60,15 +78,18 @@ def signing_key(settings: Settings) -> SigningKey:
     return read_signing_key(secret.reveal(), setting=setting)
 
 
-def exporters_of(settings: Settings, audit: SegmentedAuditLog) -> tuple[Exporter, ...]:
+def exporters_of(
+    settings: Settings, log: SegmentedAuditLog, worker: int | None = None
+) -> tuple[Exporter, ...]:
     """Return what exports this log, one for each destination; each must be worked on. Raises
     `ConfigurationError`.
     """
-    if not settings.audit.export:
+    audit = audit_of(settings, worker)
+    if not audit.export:
         return ()
-    directory = settings.audit.path
+    directory = audit.path
     try:
-        writer = writer_of(directory, is_new=not audit.last_written)
+        writer = writer_of(directory, is_new=not log.last_written)
     except OSError as error:
         raise ConfigurationError(f"audit.path: {directory} cannot be used: {error.strerror}") from error
     return tuple(
@@ -77,9 +98,9 @@ def exporters_of(settings: Settings, audit: SegmentedAuditLog) -> tuple[Exporter
             directory,
             _destination(export, writer),
             Cursor(directory, export.name, writer),
-            written=lambda: audit.last_written,
+            written=lambda: log.last_written,
         )
-        for export in settings.audit.export
+        for export in audit.export
     )
 
 

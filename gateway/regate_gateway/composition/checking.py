@@ -81,6 +81,8 @@ def _checks(settings: Settings) -> Iterator[Check]:
     for name, store in settings.vector.stores.items():
         yield partial(_check_engine, name, store)
     yield lambda: _check_policy(settings)
+    if settings.listen.workers > 1:
+        yield lambda: _check_workers(settings)
 
 
 def _named_variables(settings: Settings) -> Iterator[tuple[str, str]]:
@@ -166,3 +168,24 @@ def _check_policy(settings: Settings) -> None:
     check_policy_place(settings)
     if settings.opa.mode == "managed":
         opa_binary(settings)
+
+
+def _check_workers(settings: Settings) -> None:
+    """Refuse what lies in one process, or in files of one process."""
+    from regate_adapters.state.database import check_url
+
+    found = []
+    setting, url = state_url(settings)
+    if check_url(url).drivername.startswith("sqlite"):
+        found.append(f"{setting}: SQLite serves one process, so workers need PostgreSQL")
+    found += [
+        f"vector.stores.{name}.kind: {engine.kind} lies in one process; workers need a server"
+        for name, engine in settings.vector.stores.items()
+        if KINDS[engine.kind].server is None
+    ]
+    if settings.opa.shadow is not None:
+        found.append("opa.shadow: a candidate is compared by one process only")
+    if found:
+        raise ConfigurationError(
+            "\n".join(f"{line} (listen.workers is {settings.listen.workers})" for line in found)
+        )

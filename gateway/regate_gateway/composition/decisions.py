@@ -16,6 +16,7 @@ from regate_adapters.opa.caching import CachingEngine
 from regate_adapters.opa.engine import OpaEngine
 from regate_gateway.composition.auditing import exporters_of, open_audit
 from regate_gateway.composition.opening import Worker, opa_binary, open_policy, row_schemas_in, starting
+from regate_gateway.composition.seat import Seat
 from regate_gateway.config.settings import Settings
 from regate_gateway.services import Explaining
 from regate_orchestrator.authz.enforcer import Enforcer
@@ -59,10 +60,12 @@ class Decisions:
         return AuditExplainer(settings.audit.path, state, self.schemas, self.opa, tracer)
 
 
-async def open_decisions(stack: AsyncExitStack, settings: Settings, metrics: Metrics) -> Decisions:
+async def open_decisions(
+    stack: AsyncExitStack, settings: Settings, metrics: Metrics, seat: Seat | None = None
+) -> Decisions:
     """Return what decides, opened on the stack. Raises `ConfigurationError`."""
     starting("reading and checking the policies")
-    policy = await open_policy(stack, settings)
+    policy = await open_policy(stack, settings, seat)
     schemas = row_schemas_in(policy.directory)
     opa = await stack.enter_async_context(
         OpaEngine(
@@ -77,8 +80,9 @@ async def open_decisions(stack: AsyncExitStack, settings: Settings, metrics: Met
     engine = CachingEngine(
         asked, seconds=settings.opa.cache_s, entries=_REMEMBERED, answers_of=remembered_rules()
     )
-    audit = await stack.enter_async_context(open_audit(settings))
-    exporters = exporters_of(settings, audit)
+    worker = None if seat is None else seat.number
+    audit = await stack.enter_async_context(open_audit(settings, worker))
+    exporters = exporters_of(settings, audit, worker)
     return Decisions(
         enforcer=Enforcer(engine, audit, schemas, memory=engine, metrics=metrics),
         engine=engine,

@@ -13,12 +13,13 @@ from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from regate_adapters.opa.client import OpaAddress
-from regate_adapters.opa.engine import RevisionGate
+from regate_adapters.opa.engine import OpaEngine, RevisionGate
 from regate_adapters.vector.kind import Configured, EngineSettings
 from regate_adapters.vector.registry import KINDS
+from regate_gateway.composition.seat import Seat
 from regate_gateway.config.files_settings import Files
 from regate_gateway.config.secret import MIN_SECRET_BYTES, Secret, own_secret, secret_from_environment
 from regate_gateway.config.settings import Settings
@@ -30,6 +31,8 @@ from regate_orchestrator.filters.schema import RowSchema, load_schema
 from regate_orchestrator.ports import BlobStore, VectorStore
 
 _log = logging.getLogger("regate.gateway")
+_ANSWER_SECONDS: Final = 1.0
+
 Worker = Callable[[], Coroutine[Any, Any, object]]
 
 
@@ -50,10 +53,14 @@ class OpenedPolicy:
     gate: RevisionGate | None = None
 
 
-async def open_policy(stack: AsyncExitStack, settings: Settings) -> OpenedPolicy:
-    """Return the policy engine's place, opened on the stack: OPA of our own, or the remote one. Raises
-    `ConfigurationError`.
+async def open_policy(stack: AsyncExitStack, settings: Settings, seat: Seat | None = None) -> OpenedPolicy:
+    """Return the policy engine's place, opened on the stack: OPA of our own, that of a worker's supervisor,
+    or the remote one. Raises `ConfigurationError`.
     """
+    if seat is not None and seat.policy is not None:
+        address, directory = seat.policy
+        probe = await stack.enter_async_context(OpaEngine(address, schemas={}, deadline_s=_ANSWER_SECONDS))
+        return OpenedPolicy(address, directory, lambda: seat.problem, (), seat.on_change, probe.revision)
     if settings.opa.mode == "remote":
         from regate_adapters.opa.policies.remote import RemotePolicies
 

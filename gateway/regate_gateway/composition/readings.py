@@ -49,6 +49,7 @@ def read_decisions(
         "The policy revision that the last answer came from.",
         lambda: {(plans.revision_seen,): 1} if plans.revision_seen else {},
         ("revision",),
+        across="highest",
     )
 
 
@@ -101,6 +102,7 @@ def read_garbage(metrics: Metrics, collector: GarbageCollector, vectors: VectorG
         "regate_orphaned_chunks",
         "Generations of chunks, and stores, that wait to be removed from a vector engine.",
         lambda: {(): vectors.waiting},
+        across="highest",
     )
 
 
@@ -127,6 +129,7 @@ def read_upstreams(metrics: Metrics, reach: Callable[[], Mapping[str, str]]) -> 
         "Whether the latest connection to an upstream came about.",
         lambda: known(lambda how: how != "unreachable"),
         ("upstream",),
+        across="lowest",
     )
     metrics.reading(
         "gauge",
@@ -134,4 +137,5 @@ def read_upstreams(metrics: Metrics, reach: Callable[[], Mapping[str, str]]) -> 
         "Whether an upstream refuses the gateway's key.",
         lambda: known(lambda how: how == "denied"),
         ("upstream",),
+        across="highest",
     )

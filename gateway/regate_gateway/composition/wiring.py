@@ -37,12 +37,15 @@ from regate_gateway.composition.readings import (
     read_upstreams,
 )
 from regate_gateway.composition.responses import Outside, Responses, make_responses
+from regate_gateway.composition.seat import Seat
 from regate_gateway.composition.sharing import Sharing, open_sharing, warn_when_not_shared
 from regate_gateway.composition.stores import Stores, open_stores
 from regate_gateway.config.settings import Settings
 from regate_gateway.http.cors import CrossOrigin
 from regate_gateway.http.middleware import Edge
+from regate_gateway.http.server import serve
 from regate_gateway.services import Services
+from regate_gateway.telemetry.exposition import Figures, figures_of
 from regate_orchestrator.authz.lists import Listings
 from regate_orchestrator.documents.ingestion import WORKERS
 from regate_orchestrator.errors import ConfigurationError, PolicyUnavailable
@@ -76,6 +79,7 @@ class Parts:
     sharing: Sharing
     metrics: Metrics
     clock: Clock
+    seat: Seat | None
 
 
 class Gateway:
@@ -92,8 +96,10 @@ class Gateway:
         rhythm: Rhythm,
         *,
         at_end: Callable[[], Awaitable[None]] | None = None,
+        seat: Seat | None = None,
     ) -> None:
         self._at_end = at_end
+        self._seat = seat
         self._settings = settings
         self._metrics = metrics
         self._clock = clock
@@ -124,8 +130,15 @@ class Gateway:
             async with AsyncExitStack() as stack:
                 if self._at_end is not None:
                     stack.push_async_callback(self._at_end)
+                if self._seat is not None:
+                    await stack.enter_async_context(self._seat)
                 opened = await open_services(
-                    stack, self._settings, self._metrics, clock=self._clock, rhythm=self._rhythm
+                    stack,
+                    self._settings,
+                    self._metrics,
+                    clock=self._clock,
+                    rhythm=self._rhythm,
+                    seat=self._seat,
                 )
                 self.services = opened.services
                 self._app = build_app(opened.services)
@@ -142,15 +155,17 @@ class Gateway:
 
 
 def gateway_app(
-    settings: Settings, *, clock: Clock = wall_clock, rhythm: Rhythm = USUAL_RHYTHM
+    settings: Settings, *, clock: Clock = wall_clock, rhythm: Rhythm = USUAL_RHYTHM, seat: Seat | None = None
 ) -> tuple[ASGIApp, Gateway]:
-    """Return the application with its edge, and the gateway inside it. By the clock rows are made and
-    expire, and nothing else. Raises `ConfigurationError` for traces that could not be exported.
+    """Return the application with its edge, and the gateway inside it: with a seat, one worker of several.
+
+    By the clock rows are made and expire, and nothing else. Raises `ConfigurationError` for traces that could
+    not be exported.
     """
     metrics = Metrics()
     tracer = make_tracer(settings.telemetry.traces, metrics)
     at_end = None if tracer is None else tracer.close
-    gateway = Gateway(settings, metrics, clock, rhythm, at_end=at_end)
+    gateway = Gateway(settings, metrics, clock, rhythm, at_end=at_end, seat=seat)
     edge = Edge(
         gateway,
         access_log=settings.telemetry.access_log,
@@ -161,6 +176,18 @@ def gateway_app(
     return edge, gateway
 
 
+def serve_alone(settings: Settings, announce: Callable[[str, str | None], None]) -> None:
+    """Serve in this process until it is told to end. `announce` is called with the address and the revision
+    of the policies once requests are answered. Raises `ConfigurationError`.
+    """
+    app, gateway = gateway_app(settings)
+
+    async def listening(address: str) -> None:
+        announce(address, await gateway.revision())
+
+    serve(app, settings.listen, when_listening=listening)
+
+
 async def open_services(
     stack: AsyncExitStack,
     settings: Settings,
@@ -168,11 +195,12 @@ async def open_services(
     *,
     clock: Clock = wall_clock,
     rhythm: Rhythm = USUAL_RHYTHM,
+    seat: Seat | None = None,
 ) -> Opened:
     """Return the services, opened on the stack and counting in `metrics`. Raises `ConfigurationError`
     when anything cannot be used as configured.
     """
-    decisions = await open_decisions(stack, settings, metrics)
+    decisions = await open_decisions(stack, settings, metrics, seat)
     upstreams = await open_upstreams(stack, settings)
     stores = await open_stores(stack, settings, decisions.schemas["chunk"], clock)
     sharing = await open_sharing(stack, settings, stores.state, metrics, clock)
@@ -189,7 +217,17 @@ async def open_services(
     responses = make_responses(settings, decisions, stores, documents, outside, guards, sharing.notices)
     maintenance = make_maintenance(decisions, stores, clock, rhythm)
     parts = Parts(
-        settings, decisions, upstreams, stores, documents, responses, maintenance, sharing, metrics, clock
+        settings,
+        decisions,
+        upstreams,
+        stores,
+        documents,
+        responses,
+        maintenance,
+        sharing,
+        metrics,
+        clock,
+        seat,
     )
     services = await _services(stack, parts)
     stack.push_async_callback(maintenance.membership.end)
@@ -201,6 +239,7 @@ async def open_services(
         *decisions.workers,
         *sharing.workers,
         *_warnings(settings, services, stores),
+        *([] if seat is None else [seat.work]),
         *([] if containers is None else [containers.work]),
         responses.background.work,
         maintenance.membership.work,
@@ -248,9 +287,18 @@ async def _services(stack: AsyncExitStack, parts: Parts) -> Services:
         schemas=decisions.schemas,
         policy_problem=decisions.problem,
         explaining=decisions.explaining(settings, stores.state),
-        metrics=parts.metrics,
+        figures=_figures(parts),
         clock=parts.clock,
     )
+
+
+def _figures(parts: Parts) -> Callable[[], Awaitable[Figures]]:
+    """Return what returns the figures of this gateway, with those of all its workers."""
+    own = partial(figures_of, parts.metrics)
+    if parts.seat is None:
+        return own
+    parts.seat.count_with(own)
+    return parts.seat.figures
 
 
 def _warnings(settings: Settings, services: Services, stores: Stores) -> list[Worker]:
@@ -290,7 +338,9 @@ async def _resume(parts: Parts) -> None:
         )
     if parts.settings.state.sealing_key_env is not None:
         return
-    if others := await parts.stores.state.membership.others_present():
+    siblings = 0 if parts.seat is None else parts.seat.of - 1  # they have this one's data_dir
+    others = await parts.stores.state.membership.others_present() - siblings
+    if others > 0:
         detail = (
             "state.sealing_key_env is not set, so no gateway can open what another sealed for a client "
             "(encrypted_content)"

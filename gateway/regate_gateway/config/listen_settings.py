@@ -44,6 +44,13 @@ class Listen(Section):
         "`auth.providers`.",
     )
     port: int = Field(default=8080, ge=0, le=65_535, description="Port to bind; 0 chooses a free one.")
+    workers: int = Field(
+        default=1,
+        ge=1,
+        le=256,
+        description="Processes that serve, with one OPA for all. More than one need PostgreSQL, and vector "
+        "engines that are servers.",
+    )
     tls: Tls | None = Field(
         default=None, description="Serve https. Absent: http, for what terminates TLS in front of it."
     )
@@ -51,7 +58,7 @@ class Listen(Section):
         default=1_000,
         ge=1,
         le=100_000,
-        description="Connections at once; one more is answered 503 and closed.",
+        description="Connections at once, of each worker; one more is answered 503 and closed.",
     )
     head_timeout_s: Seconds = Field(
         default=10,

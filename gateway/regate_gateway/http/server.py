@@ -33,7 +33,7 @@ _CERTIFICATE_SECONDS: Final = 30
 _PING_SECONDS: Final = 20.0
 """How often a WebSocket is pinged, and how long its answer may take."""
 
-_LAST_WORDS_SECONDS: Final = 6.0
+LAST_WORDS_SECONDS: Final = 6.0
 """How long a request that is cut at shutdown has to end: somewhat more than a response has to store
 what there was.
 """
@@ -121,7 +121,7 @@ class _Server(uvicorn.Server):
             for task in running:
                 task.cancel()
             if running:
-                await asyncio.wait(running, timeout=_LAST_WORDS_SECONDS)
+                await asyncio.wait(running, timeout=LAST_WORDS_SECONDS)
             raise
 
 
@@ -147,17 +147,46 @@ def _handshakes_within(seconds: float) -> Iterator[None]:
 
 def bind(listen: Listen) -> socket.socket:
     """Return the listening socket. Raises `ConfigurationError` when the address cannot be had."""
+    listener = _bound(listen)
+    listener.listen(_BACKLOG)
+    return listener
+
+
+def reserve(listen: Listen) -> socket.socket:
+    """Return a socket that keeps the address for those who `share` it. Raises `ConfigurationError` when
+    somebody listens there already.
+    """
+    with _bound(listen) as first:
+        found = listen.model_copy(update={"port": first.getsockname()[1]})
+    return share(found)
+
+
+def share(listen: Listen) -> socket.socket:
+    """Return a socket of the address that does not listen yet. Each of this user that listens gets a share of
+    the connections. Raises `ConfigurationError` when the address cannot be had.
+    """
+    return _bound(listen, shared=True)
+
+
+def _bound(listen: Listen, *, shared: bool = False) -> socket.socket:
     family = socket.AF_INET6 if ":" in listen.host else socket.AF_INET
+    bound = socket.socket(family)
     try:
-        listener = socket.create_server((listen.host, listen.port), family=family, backlog=_BACKLOG)
+        if family == socket.AF_INET6:
+            bound.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+        bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if shared:
+            bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        # Accepted connections inherit it; asyncio sets it only on sockets made with an explicit protocol, and
+        # an answer would wait for an ACK.
+        bound.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        bound.bind((listen.host, listen.port))
     except OSError as error:
+        bound.close()
         raise ConfigurationError(
             f"listen: {authority(listen.host, listen.port)} cannot be bound: {error.strerror}"
         ) from error
-    # Accepted connections inherit it; asyncio sets it only on sockets made with an explicit protocol, and an
-    # answer would wait for an ACK.
-    listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-    return listener
+    return bound
 
 
 def authority(host: str, port: int) -> str:
@@ -165,16 +194,27 @@ def authority(host: str, port: int) -> str:
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
-def serve(app: ASGIApp, listen: Listen, *, when_listening: Callable[[str], Awaitable[None]]) -> None:
+def address_of(listener: socket.socket, listen: Listen) -> str:
+    """Return where clients find what listens here, as `http://host:port` (or `https`)."""
+    return f"{listen.scheme}://{authority(listen.host, listener.getsockname()[1])}"
+
+
+def serve(
+    app: ASGIApp,
+    listen: Listen,
+    *,
+    when_listening: Callable[[str], Awaitable[None]],
+    listener: socket.socket | None = None,
+) -> None:
     """Serve until SIGINT or SIGTERM, then let running requests finish. Blocks; the application's lifespan
     runs within it.
 
-    `when_listening` is called with the address, as `http://host:port` (or `https`), once requests are
-    answered there. Raises `ConfigurationError` when the address cannot be had or the application does not
-    start.
+    `listener` is a socket that has an address already; without it one is bound.
+    `when_listening` is called with the address once requests are answered there. Raises `ConfigurationError`
+    when the address cannot be had or the application does not start.
     """
-    listener = bind(listen)
-    address = f"{listen.scheme}://{authority(listen.host, listener.getsockname()[1])}"
+    bound = bind(listen) if listener is None else listener
+    address = address_of(bound, listen)
     config, tls = _configuration(app, listen), _tls(listen)
 
     async def run() -> None:
@@ -185,7 +225,7 @@ def serve(app: ASGIApp, listen: Listen, *, when_listening: Callable[[str], Await
             notice_s=listen.shutdown_notice_s,
             when_listening=lambda: when_listening(address),
         )
-        await server.serve(sockets=[listener])
+        await server.serve(sockets=[bound])
 
     with suppress(KeyboardInterrupt), asyncio.Runner(loop_factory=config.get_loop_factory()) as runner:
         runner.run(run())
@@ -203,7 +243,7 @@ class Running:
         )
         self._group = asyncio.TaskGroup()
         self.port: int = self._socket.getsockname()[1]
-        self.url = f"{listen.scheme}://{authority(listen.host, self.port)}"
+        self.url = address_of(self._socket, listen)
 
     async def __aenter__(self) -> Self:
         await self._group.__aenter__()

@@ -112,6 +112,10 @@ class Exposition:
         self._services = services
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer the request."""
-        text, content_type = await exposition(self._services.metrics)
+        """Answer the request: 503 when the other workers' figures cannot be had."""
+        try:
+            text, content_type = exposition(await self._services.figures())
+        except TimeoutError:
+            await reply({"status": "unavailable"}, 503)(scope, receive, send)
+            return
         await Response(text, media_type=content_type)(scope, receive, send)

@@ -52,6 +52,7 @@ _FIELDS: Final = (
         "to_revision",
     ),
     *("version", "address", "configuration", "data_dir", "gone", "for_s", "limit", "destination", "seq"),
+    "number",
 )
 """The extra fields that a log call may carry."""
 
@@ -71,7 +72,13 @@ least severity at which it writes none. `client` is the MCP SDK's.
 
 
 class JsonLines(logging.Formatter):
-    """Formats a record as one line: line ends and control characters are escaped by JSON."""
+    """Formats a record as one line: line ends and control characters are escaped by JSON. Of a worker each
+    says its number.
+    """
+
+    def __init__(self, worker: int | None = None) -> None:
+        super().__init__()
+        self._own: dict[str, object] = {} if worker is None else {"worker": worker}
 
     def format(self, record: logging.LogRecord) -> str:
         """Return the line."""
@@ -81,6 +88,7 @@ class JsonLines(logging.Formatter):
             "level": record.levelname.lower(),
             "logger": record.name,
             "message": record.getMessage(),
+            **self._own,
         }
         line |= {name: getattr(record, name) for name in _FIELDS if hasattr(record, name)}
         if record.exc_info:
@@ -90,12 +98,12 @@ class JsonLines(logging.Formatter):
         )  # ASCII only: no text can move a terminal's cursor
 
 
-def configure_logging(level: str) -> None:
-    """Send all logging of this process to standard error as JSON lines, from this level on. Replaces
-    what was configured before.
+def configure_logging(level: str, *, worker: int | None = None) -> None:
+    """Send all logging of this process, a worker's with its number, to standard error as JSON lines, from
+    this level on. Replaces what was configured before.
     """
     handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(JsonLines())
+    handler.setFormatter(JsonLines(worker))
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(level.upper())

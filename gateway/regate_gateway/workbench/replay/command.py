@@ -13,12 +13,11 @@ from typing import Any, Final
 
 import click
 
-from regate_adapters.audit.segments import segments_in
 from regate_adapters.opa.batching import BatchingEngine
 from regate_gateway.workbench.options import html_option
 from regate_gateway.workbench.page import Section, Table, page, write_page
 from regate_gateway.workbench.replay.engine import running_policies
-from regate_gateway.workbench.replay.recorded import read_records
+from regate_gateway.workbench.replay.recorded import files_in, read_records
 from regate_gateway.workbench.replay.replaying import Change, Replay, Tally
 from regate_gateway.workbench.replay.replaying import replay as run_replay
 from regate_gateway.workbench.replay.table import aligned
@@ -102,7 +101,7 @@ async def _replay(candidate: Path, audit: Path, limit: int | None) -> Replay:
 
 def _lines_in(audit: Path) -> int:
     lines = 0
-    for path in segments_in(audit) if audit.is_dir() else [audit]:
+    for path in files_in(audit):
         with path.open("rb") as file:
             lines += sum(piece.count(b"\n") for piece in iter(lambda: file.read(1 << 20), b""))
     return lines

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, TypeAlias, cast
 
 from regate_adapters.audit.reading import read_segment
-from regate_adapters.audit.segments import segments_in
+from regate_adapters.audit.segments import logs_in, segments_in
 from regate_orchestrator.authz.batches import BATCH_ACTION, KINDS, Kind
 from regate_orchestrator.authz.decisions import Point
 from regate_orchestrator.authz.records import policy_input
@@ -134,16 +134,23 @@ class Recorded:
 
 
 def read_records(place: Path, *, mentioning: str | None = None) -> Iterator[Record]:
-    """Yield the audit records in an audit log's directory, or in one file of JSON lines, oldest first. Raises
-    `OSError`.
+    """Yield the audit records in an audit log's directory, or in one file of JSON lines, oldest first, one
+    worker's log after the other. Raises `OSError`.
 
     With `mentioning` only records that hold this text are returned, and few others read, which is what makes
     looking for one identifier quick.
     """
-    for path in segments_in(place) if place.is_dir() else [place]:
+    for path in files_in(place):
         for _, record in read_segment(path, mentioning=mentioning, is_finished=path == place):
             if record is not None:
                 yield record
+
+
+def files_in(place: Path) -> list[Path]:
+    """Return the files that `read_records` reads. Raises `OSError`."""
+    if not place.is_dir():
+        return [place]
+    return [path for log in logs_in(place) for path in segments_in(log)]
 
 
 def questions_in(record: Record) -> Recorded:

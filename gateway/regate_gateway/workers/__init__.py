@@ -1,0 +1,1 @@
+"""`regate serve --workers N`: one supervisor with OPA, and N workers that serve on one socket."""
