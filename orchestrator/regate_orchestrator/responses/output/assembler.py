@@ -20,7 +20,7 @@ from regate_orchestrator.model_events import (
 )
 from regate_orchestrator.responses.context.sealing import seal
 from regate_orchestrator.responses.output import calls
-from regate_orchestrator.responses.output.citations import clean, quotes, statement_start
+from regate_orchestrator.responses.output.citations import clean, quoted_by, statement_start
 from regate_orchestrator.responses.output.emitter import ItemStatus, OpenMessage, OpenReasoning
 from regate_orchestrator.responses.output.items import add_item, finish_item
 from regate_orchestrator.responses.prompt import PromptItem
@@ -138,11 +138,12 @@ def cite_quoted(state: State) -> State:
     if message is None or message.annotations or "【" in message.held:
         return state
     answer = str(message.text) + message.held
+    is_quoted = quoted_by(answer)
     quoted = {
         passage.citation[0]
         for output in state.output.items
         for passage in output.passages
-        if quotes(answer, passage.text)
+        if is_quoted(passage.text)
     }
     for number, (cited, _) in sorted(state.context.sources.items()):
         if cited in quoted:

@@ -5,6 +5,7 @@ streams and turned into annotations.
 from __future__ import annotations
 
 import re
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Final
 
@@ -66,16 +67,22 @@ def statement_start(text: str, end: int) -> int:
     return starts[-1] if starts else 0
 
 
-def quotes(answer: str, passage: str) -> bool:
-    """Return whether the answer takes words over from the passage: four in a row, or all of them when it is
-    shorter.
+def quoted_by(answer: str) -> Callable[[str], bool]:
+    """Return what tells of a passage whether the answer takes words over from it: four in a row, or all of
+    them when the answer is shorter.
 
     For models that write no markers. An answer that only paraphrases is not recognised, which is better than
     citing what it never used.
     """
-    said, read = _WORD.findall(answer.lower()), _WORD.findall(passage.lower())
+    said = _WORD.findall(answer.lower())
     length = min(_RUN, len(said))
-    if length == 0:
-        return False
-    runs = {tuple(read[start : start + length]) for start in range(len(read) - length + 1)}
-    return any(tuple(said[start : start + length]) in runs for start in range(len(said) - length + 1))
+    runs = set(_runs(said, length)) if length else set()
+
+    def is_quoted(passage: str) -> bool:
+        return bool(runs) and not runs.isdisjoint(_runs(_WORD.findall(passage.lower()), length))
+
+    return is_quoted
+
+
+def _runs(words: list[str], length: int) -> Iterator[tuple[str, ...]]:
+    return zip(*(words[start:] for start in range(length)), strict=False)
