@@ -44,7 +44,9 @@ serve: upstream setup ## Run the gateway before a real backend: make serve UPSTR
 upstream:
 	@test -n "$(UPSTREAM)" || { echo "say which backend: make serve UPSTREAM=http://127.0.0.1:11434/v1"; exit 2; }
 
-test: lint types policy unit ## Everything that CI runs
+test: setup ## Everything that CI runs
+	@$(MAKE) --no-print-directory -j2 lint types policy $(S3)
+	@$(MAKE) --no-print-directory unit
 
 lint: setup ## ruff and the import contracts
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/lint-imports --no-cache
