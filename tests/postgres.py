@@ -8,8 +8,6 @@ refuses, `nobody` runs a copy of them in there, since the checkout may be where 
 
 from __future__ import annotations
 
-import asyncio
-import contextlib
 import ctypes
 import itertools
 import os
@@ -20,13 +18,12 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from importlib.util import find_spec
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Final, Literal, Self
+from typing import Any, Final
 
 import psycopg
 from psycopg import sql
@@ -49,19 +46,53 @@ _SETTINGS: Final = {
 }
 
 
-@dataclass(frozen=True, slots=True)
+class ServerEnded(Exception):
+    """The server ended before it took a connection; its log."""
+
+
+@dataclass
 class Postgres:
-    """A running server. Its superuser is `postgres`; every local connection is trusted."""
+    """A running server. Its superuser is `postgres`; every local connection is trusted. It can be killed and
+    started again on the same port, with its data.
+    """
 
     version: int
     port: int
-    process: subprocess.Popen[bytes]
-    _connection: psycopg.Connection[Any]
+    _start: Callable[[], subprocess.Popen[bytes]]
+    _log: Path
+    process: subprocess.Popen[bytes] = field(init=False)
+    _connection: psycopg.Connection[Any] = field(init=False)
     _numbers: Iterator[int] = field(default_factory=itertools.count)
 
     def url(self, database: str = "postgres", *, user: str = "postgres", port: int | None = None) -> str:
         """Return the URL of a database, as libpq reads it; another port is that of a proxy in between."""
         return f"postgresql://{user}@127.0.0.1:{port or self.port}/{database}"
+
+    def start(self) -> None:
+        """Start it; it takes connections then. What one that was killed has left is recovered from."""
+        give_up = time.monotonic() + _READY_SECONDS
+        while True:
+            self.process = self._start()
+            try:
+                self._connection = _connected(self.process, self.port, self._log)
+                return
+            except (
+                ServerEnded
+            ) as ended:  # processes of the one that was killed may hold its memory for a while
+                if "shared memory" not in str(ended) or time.monotonic() > give_up:
+                    raise
+
+    def kill(self) -> None:
+        """Kill it at once, as the kernel does that needs memory."""
+        self._connection.close()
+        self.process.kill()
+        self.process.wait(_READY_SECONDS)
+
+    def stop(self) -> None:
+        """End all connections and the server."""
+        self._connection.close()
+        self.process.send_signal(signal.SIGINT)  # fast shutdown
+        self.process.wait(_READY_SECONDS)
 
     def execute(
         self, statement: sql.SQL | sql.Composed, *, database: str = "postgres", user: str = "postgres"
@@ -126,18 +157,19 @@ def running_postgres(version: int, *, is_replica: bool = False, **more: str) -> 
             more["max_connections"] = "200"  # never fewer than the primary had, which initdb was
         settings = [part for name, value in (_SETTINGS | more).items() for part in ("-c", f"{name}={value}")]
         command = [programs / "postgres", "-D", data, "-p", str(port), *settings]
-        with (
-            (folder / "log").open("wb") as log,
-            subprocess.Popen(
-                command, stdout=log, stderr=log, preexec_fn=_end_with_parent, **run_as
-            ) as process,
-        ):
+        with (folder / "log").open("wb") as log:
+
+            def start() -> subprocess.Popen[bytes]:
+                return subprocess.Popen(
+                    command, stdout=log, stderr=log, preexec_fn=_end_with_parent, **run_as
+                )
+
+            server = Postgres(version, port, start, folder / "log")
             try:
-                with _connected(process, port, folder / "log") as connection:
-                    yield Postgres(version, port, process, connection)
+                server.start()
+                yield server
             finally:
-                process.send_signal(signal.SIGINT)  # fast shutdown: connections are ended
-                process.wait(_READY_SECONDS)
+                server.stop()
     finally:
         shutil.rmtree(folder, ignore_errors=True)
 
@@ -205,73 +237,7 @@ def _connected(process: subprocess.Popen[bytes], port: int, log: Path) -> psycop
         try:
             return psycopg.connect(url, connect_timeout=120, autocommit=True)
         except psycopg.OperationalError:
-            assert process.poll() is None, log.read_text()
+            if process.poll() is not None:
+                raise ServerEnded(log.read_text()) from None
             assert time.monotonic() < give_up, log.read_text()
             time.sleep(0.02)
-
-
-class Link:
-    """A stretch of network before a server, on a port of its own, which a test can break: `pass`,
-    `swallow` every byte, or `cut` and refuse.
-    """
-
-    def __init__(self, port: int) -> None:
-        self.target = port
-        self._server: asyncio.Server | None = None
-        self._writers: set[asyncio.StreamWriter] = set()
-        self._state: Literal["pass", "swallow", "cut"] = "pass"
-        self.port = 0
-        self.messages = 0
-        """How many the clients sent: each waits for an answer, so these are round trips."""
-
-    async def __aenter__(self) -> Self:
-        self._server = await asyncio.start_server(self._serve, "127.0.0.1", 0)
-        self.port = self._server.sockets[0].getsockname()[1]
-        return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        assert self._server is not None
-        self._server.close()
-        self._hang_up()
-        await self._server.wait_closed()
-
-    def become(self, state: Literal["pass", "swallow", "cut"]) -> None:
-        """Change what happens to every byte and every new connection from now on; `cut` ends the
-        present ones too.
-        """
-        self._state = state
-        if state == "cut":
-            self._hang_up()
-
-    def _hang_up(self) -> None:
-        for writer in self._writers:
-            writer.transport.abort()
-
-    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        if self._state == "cut":
-            writer.transport.abort()
-            return
-        further, back = await asyncio.open_connection("127.0.0.1", self.target)
-        both = {writer, back}
-        self._writers |= both
-        try:
-            async with asyncio.TaskGroup() as ways:
-                ways.create_task(self._carry(reader, back, is_clients=True))
-                ways.create_task(self._carry(further, writer))
-        finally:
-            self._writers -= both
-            for one in both:
-                one.transport.abort()
-
-    async def _carry(
-        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, *, is_clients: bool = False
-    ) -> None:
-        with contextlib.suppress(OSError):
-            while data := await reader.read(65_536):
-                self.messages += is_clients
-                if self._state == "pass":
-                    writer.write(data)
-                    await writer.drain()
-        writer.close()

@@ -5,23 +5,17 @@ what a managed one would be given.
 from __future__ import annotations
 
 import asyncio
-import os
-import socket
-import subprocess
-import sys
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
 import httpx
 import pytest
-from tests.adapters.opa.policies import bundle_with
+from tests.opa_sidecar import Sidecar, sidecar
 
 from regate_adapters.identity.jwt import mint_development_token
-from regate_adapters.opa.install import require_opa
-from regate_adapters.opa.server import parent_death as leash
 from regate_gateway.auth.authentication import DEVELOPMENT_AUDIENCE, DEVELOPMENT_ISSUER, shared_secret
 from regate_gateway.composition.wiring import gateway_app
 from regate_gateway.config.settings import Settings
@@ -46,69 +40,6 @@ NO_THRESHOLDS: Final[dict[str, Any]] = {
 }
 ASKING: Final = {"chunk/redact.rego": "package regate.chunk\n\nredact := [`x`]\n"}
 TOKEN: Final = "the-gateways-own"
-
-
-@dataclass
-class Sidecar:
-    """An OPA that somebody else runs: it takes whatever bundle is put at `bundle`, at once."""
-
-    url: str
-    bundle: Path
-    opa: Path
-    token: str | None
-
-    def put(self, changes: dict[str, str], revision: str, **data: Any) -> None:
-        bundle_with(
-            shipped_policies(),
-            changes,
-            self.bundle,
-            opa=self.opa,
-            revision=revision,
-            token=self.token,
-            data=data,
-        )
-
-
-@contextmanager
-def sidecar(folder: Path, changes: dict[str, str], *, token: str | None = None) -> Iterator[Sidecar]:
-    """Yield an OPA on the shipped policies with these changes, from its start on. With a token it asks
-    for it, as `rego/system` has it.
-    """
-    folder.mkdir()
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        address = f"127.0.0.1:{probe.getsockname()[1]}"
-    running = Sidecar(f"http://{address}", folder / "policy.tar.gz", require_opa(), token)
-    running.put(changes, "r1")
-    arguments = [
-        str(running.opa),
-        "run",
-        "--server",
-        "--addr",
-        address,
-        "--skip-version-check",
-        "--log-level",
-        "error",
-        "--watch",
-    ]
-    closed = ["--authentication=token", "--authorization=basic"] if token else []
-    command = [
-        sys.executable,
-        "-I",
-        "-S",
-        leash.__file__,
-        str(os.getpid()),
-        *arguments,
-        *closed,
-        "--bundle",
-        str(running.bundle),
-    ]
-    process = subprocess.Popen(command)
-    try:
-        yield running
-    finally:
-        process.kill()
-        process.wait()
 
 
 @dataclass

@@ -18,8 +18,8 @@ from tests.deployments import only_on
 from tests.e2e.conftest import ScriptedUpstream, World
 from tests.e2e.test_quotas import CHAT
 from tests.e2e.test_scoped_quotas import say_scoped
+from tests.link import Link
 from tests.patience import PATIENT_SECONDS
-from tests.postgres import Link
 from tests.redis_server import RedisServer
 
 from regate_gateway.composition.wiring import gateway_app

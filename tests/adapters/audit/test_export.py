@@ -18,8 +18,9 @@ from psycopg import sql
 from tests.adapters.audit.collector import Collector, attributes, running_collector
 from tests.adapters.audit.test_lists import turn
 from tests.adapters.audit.test_log import HOSTILE
+from tests.link import Link
 from tests.patience import PATIENT_SECONDS
-from tests.postgres import Link, Postgres
+from tests.postgres import Postgres
 
 from regate_adapters.audit.export import exporter as exporting_module
 from regate_adapters.audit.export.cursors import Cursor, writer_of

@@ -11,7 +11,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 import pytest
-from tests.postgres import Link
+from tests.link import Link
 
 from regate_adapters.files.blobs.s3 import S3BlobStore, S3Credentials, S3Place
 from regate_adapters.testing.ports import free_port

@@ -9,8 +9,8 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 import pytest
+from tests.link import Link
 from tests.patience import PATIENT_SECONDS
-from tests.postgres import Link
 from tests.redis_server import RedisServer
 
 from regate_adapters.notices.redis import RedisNotices

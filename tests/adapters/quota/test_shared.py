@@ -14,9 +14,9 @@ from typing import Any
 
 import pytest
 from tests.adapters.quota.counters import NOON, Time, left, person
+from tests.link import Link
 from tests.orchestrator.scripted import counted as counted_in
 from tests.patience import PATIENT_SECONDS
-from tests.postgres import Link
 from tests.redis_server import RedisServer, running_redis
 
 from regate_adapters.quota.calendar import end_of, number_of

@@ -25,7 +25,8 @@ from tests.adapters.state.samples import (
     store_of,
     waiting,
 )
-from tests.postgres import Link, Postgres, running_postgres
+from tests.link import Link
+from tests.postgres import Postgres, running_postgres
 
 from regate_adapters.state.dialects import ServerOptions
 from regate_adapters.state.store import SqlStateStore

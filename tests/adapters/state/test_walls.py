@@ -27,7 +27,8 @@ from tests.adapters.state.samples import (
     response_of,
     store_of,
 )
-from tests.postgres import Link, Postgres
+from tests.link import Link
+from tests.postgres import Postgres
 
 from regate_adapters.state.database import examine
 from regate_adapters.state.store import SqlStateStore

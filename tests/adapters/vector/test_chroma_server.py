@@ -5,19 +5,16 @@ fails in time.
 from __future__ import annotations
 
 import asyncio
-import http.client
 import json
-import subprocess
-import sys
 import time
-from collections.abc import AsyncIterator, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from pathlib import Path
 
 import pytest
 from tests.adapters.vector.many_stores import chunks_of, fault, fill, names
-from tests.postgres import Link
+from tests.chroma_server import ChromaRun, running_chroma
+from tests.link import Link, State
+from tests.patience import PATIENT_SECONDS
 
 from regate_adapters.testing.ports import free_port
 from regate_adapters.testing.vector.suite import (
@@ -47,55 +44,19 @@ USED = (STORE, StoreId("vs_conformance"), StoreId("vs_conformance_other"))
 QUERY = hostile_chunks(count=1)[0].vector
 
 
-@dataclass(frozen=True, slots=True)
-class Server:
-    port: int
-
-    @property
-    def url(self) -> str:
-        return f"http://127.0.0.1:{self.port}"
-
-
-def _answers(port: int) -> bool:
-    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=5)
-    try:
-        connection.request("GET", "/api/v2/heartbeat")
-        return connection.getresponse().status == 200
-    except OSError:
-        return False
-    finally:
-        connection.close()
-
-
-@contextmanager
-def running(folder: Path, port: int, *arguments: str) -> Iterator[Server]:
-    command = [str(Path(sys.executable).parent / "chroma"), "run", *arguments]
-    with (
-        (folder / "log").open("wb") as log,
-        subprocess.Popen(command, cwd=folder, stdout=log, stderr=log) as process,
-    ):
-        try:
-            give_up = time.monotonic() + 60
-            while not _answers(port):
-                assert process.poll() is None, (folder / "log").read_text()
-                assert time.monotonic() < give_up
-                time.sleep(0.05)
-            yield Server(port)
-        finally:
-            process.terminate()
+def at(port: int, *, timeout_s: float = PATIENT_SECONDS) -> ChromaServer:
+    return ChromaServer(f"http://127.0.0.1:{port}", timeout_s=timeout_s)
 
 
 @pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ChromaRun]:
     folder, port = tmp_path_factory.mktemp("chroma-server"), free_port()
-    with running(
-        folder, port, "--path", str(folder / "data"), "--host", "127.0.0.1", "--port", str(port)
-    ) as started:
+    with running_chroma(folder, port) as started:
         yield started
 
 
 @pytest.fixture
-def small_server(tmp_path: Path) -> Iterator[Server]:
+def small_server(tmp_path: Path) -> Iterator[ChromaRun]:
     """A server that keeps two indexes, configured as docs/vector-engines.md says."""
     port, data = free_port(), str(tmp_path / "data")
     pool = {"memory": {"capacity": 2, "shards": 1}}
@@ -106,7 +67,7 @@ def small_server(tmp_path: Path) -> Iterator[Server]:
         "segment_manager": {"persist_path": data, "hnsw_index_pool_cache_config": pool},
     }
     (tmp_path / "chroma.yaml").write_text(json.dumps(settings))
-    with running(tmp_path, port, str(tmp_path / "chroma.yaml")) as started:
+    with running_chroma(tmp_path, port, str(tmp_path / "chroma.yaml")) as started:
         yield started
 
 
@@ -122,8 +83,8 @@ def wait(monkeypatch: pytest.MonkeyPatch, seconds: float) -> None:
 
 
 @pytest.fixture
-async def store(server: Server) -> AsyncIterator[ChromaVectorStore]:
-    async with ChromaVectorStore(ChromaServer(server.url), SCHEMA) as opened:
+async def store(server: ChromaRun) -> AsyncIterator[ChromaVectorStore]:
+    async with ChromaVectorStore(at(server.port), SCHEMA) as opened:
         yield opened
         for name in USED:
             await opened.drop(name)
@@ -134,9 +95,11 @@ async def test_a_chroma_server_keeps_the_contract(check: Check, store: ChromaVec
     await check(store, exempt=REFUSES)
 
 
-async def test_gateways_of_one_server_see_the_same_chunks(store: ChromaVectorStore, server: Server) -> None:
+async def test_gateways_of_one_server_see_the_same_chunks(
+    store: ChromaVectorStore, server: ChromaRun
+) -> None:
     chunks = hostile_chunks()
-    async with ChromaVectorStore(ChromaServer(server.url), SCHEMA) as other:
+    async with ChromaVectorStore(at(server.port), SCHEMA) as other:
         await store.create(STORE, dimensions=DIMENSIONS)
         await store.add(STORE, chunks)
         seen = await other.search(STORE, Query(QUERY, limit=1_000), plan=Everything())
@@ -145,9 +108,9 @@ async def test_gateways_of_one_server_see_the_same_chunks(store: ChromaVectorSto
     assert (len(seen.candidates), len(left.candidates)) == (60, 55)
 
 
-async def test_what_a_server_let_go_of_before_it_was_stored_is_found_again(small_server: Server) -> None:
+async def test_what_a_server_let_go_of_before_it_was_stored_is_found_again(small_server: ChromaRun) -> None:
     first, *others = names(6)
-    async with ChromaVectorStore(ChromaServer(small_server.url), SCHEMA) as store:
+    async with ChromaVectorStore(at(small_server.port), SCHEMA) as store:
         await store.create(first, dimensions=DIMENSIONS)
         await store.add(first, hostile_chunks(count=250))
         await store.search(first, Query(QUERY, limit=1), plan=Everything())
@@ -162,21 +125,20 @@ async def test_what_a_server_let_go_of_before_it_was_stored_is_found_again(small
 
 @pytest.mark.parametrize("break_by", ["swallow", "cut"])
 async def test_a_broken_network_fails_the_check_in_time_and_is_mended_without_a_restart(
-    break_by: str, server: Server, monkeypatch: pytest.MonkeyPatch
+    break_by: str, server: ChromaRun, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    async with (
-        Link(server.port) as link,
-        ChromaVectorStore(ChromaServer(f"http://127.0.0.1:{link.port}"), SCHEMA) as store,
-    ):
+    async with Link(server.port) as link, ChromaVectorStore(place := at(link.port), SCHEMA) as store:
         link.become("swallow" if break_by == "swallow" else "cut")
         wait(monkeypatch, 0.5)
-        async with asyncio.timeout(20):  # less than a request may take
+        wait_for_answers(place, SHORT)
+        async with asyncio.timeout(_ENDLESS):
             refused = await asyncio.gather(
                 store.check(),
                 store.search(STORE, Query(QUERY, limit=1), plan=Everything()),
                 return_exceptions=True,
             )
         wait(monkeypatch, 30)
+        wait_for_answers(place, PATIENT_SECONDS)
         link.become("pass")
         await store.check()
         await store.create(STORE, dimensions=DIMENSIONS)
@@ -184,10 +146,10 @@ async def test_a_broken_network_fails_the_check_in_time_and_is_mended_without_a_
     assert [type(one) for one in refused] == [VectorStoreUnavailable] * 2
 
 
-async def test_a_connection_cut_in_mid_use_is_a_failure_and_not_an_empty_answer(server: Server) -> None:
+async def test_a_connection_cut_in_mid_use_is_a_failure_and_not_an_empty_answer(server: ChromaRun) -> None:
     async with (
         Link(server.port) as link,
-        ChromaVectorStore(ChromaServer(f"http://127.0.0.1:{link.port}"), SCHEMA) as store,
+        ChromaVectorStore(at(link.port), SCHEMA) as store,
     ):
         await store.create(STORE, dimensions=DIMENSIONS)
         await store.add(STORE, hostile_chunks())
@@ -206,6 +168,75 @@ async def test_a_connection_cut_in_mid_use_is_a_failure_and_not_an_empty_answer(
     assert len(found.candidates) == 60
 
 
+SHORT = 1.0
+"""The longest wait for a server in tests that say what happens when it is over."""
+
+_ENDLESS = 20
+"""What no test need wait: less than what one request took once."""
+
+OPERATIONS: dict[str, Callable[[ChromaVectorStore], Awaitable[object]]] = {
+    "create": lambda store: store.create(STORE, dimensions=DIMENSIONS),
+    "add": lambda store: store.add(STORE, hostile_chunks()),
+    "search": lambda store: store.search(STORE, Query(QUERY, limit=1), plan=Everything()),
+    "texts": lambda store: store.texts(STORE, [hostile_chunks(count=1)[0].id], tenant="acme"),
+    "restamp": lambda store: store.restamp(
+        STORE, hostile_chunks()[0].file_id, generation="g", target="h", stamp={}, attributes={}
+    ),
+    "remove": lambda store: store.remove(STORE, hostile_chunks()[0].file_id),
+    "generations": lambda store: store.generations(STORE),
+    "drop": lambda store: store.drop(STORE),
+}
+
+
+def wait_for_answers(place: ChromaServer, seconds: float) -> None:
+    """Have the place wait so long from now on."""
+    place.timeout_s = place._deadlines._longest_s = seconds
+
+
+@pytest.mark.parametrize("first", [True, False], ids=["first use", "later use"])
+@pytest.mark.parametrize("state", ["swallow", "drip", "half_close", "reset"])
+async def test_no_operation_waits_longer_for_a_server_than_the_setting_says(
+    state: State, first: bool, server: ChromaRun
+) -> None:
+    async with Link(server.port, delay_s=SHORT / 5) as link:
+        place = at(link.port)
+        async with ChromaVectorStore(place, SCHEMA) as store:
+            if not first:
+                await store.create(STORE, dimensions=DIMENSIONS)
+                await store.add(STORE, hostile_chunks())
+            wait_for_answers(place, SHORT)
+            link.become(state)
+            began = time.monotonic()
+            refused = await asyncio.gather(
+                *[ask(store) for _ in range(6) for ask in OPERATIONS.values()], return_exceptions=True
+            )
+            took = time.monotonic() - began
+            link.become("pass")
+            wait_for_answers(place, PATIENT_SECONDS)
+            await store.create(STORE, dimensions=DIMENSIONS)
+            await store.drop(STORE)
+
+    assert {type(one) for one in refused} == {VectorStoreUnavailable}
+    assert took < _ENDLESS
+
+
+async def test_client_that_is_made_while_the_network_breaks_keeps_nobody_waiting(server: ChromaRun) -> None:
+    async with Link(server.port) as link:
+        place = at(link.port)
+        async with ChromaVectorStore(place, SCHEMA) as store:
+            wait_for_answers(place, SHORT)
+            link.swallow_after = 1
+            with pytest.raises(VectorStoreUnavailable):
+                await store.create(STORE, dimensions=DIMENSIONS)
+            link.swallow_after = None
+            wait_for_answers(place, PATIENT_SECONDS)
+            await store.create(STORE, dimensions=DIMENSIONS)
+            found = await store.generations(STORE)
+            await store.drop(STORE)
+
+    assert found == frozenset()
+
+
 async def test_something_else_at_the_address_fails_the_check() -> None:
     async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await reader.readuntil(b"\r\n\r\n")
@@ -215,9 +246,7 @@ async def test_something_else_at_the_address_fails_the_check() -> None:
     listener = await asyncio.start_server(answer, "127.0.0.1", 0)
     async with (
         listener,
-        ChromaVectorStore(
-            ChromaServer(f"http://127.0.0.1:{listener.sockets[0].getsockname()[1]}"), SCHEMA
-        ) as store,
+        ChromaVectorStore(at(listener.sockets[0].getsockname()[1]), SCHEMA) as store,
     ):
         with pytest.raises(VectorStoreUnavailable):
             await store.check()
@@ -238,5 +267,5 @@ async def test_something_else_at_the_address_fails_the_check() -> None:
 )
 def test_an_address_that_cannot_be_a_server_is_refused_and_not_shown(url: str) -> None:
     with pytest.raises(ConfigurationError) as refusal:
-        ChromaServer(url)
+        ChromaServer(url, timeout_s=1)
     assert "word" not in refusal.value.message.replace("password", "")

@@ -9,7 +9,8 @@ from dataclasses import replace
 import psycopg
 import pytest
 from psycopg import sql
-from tests.postgres import Link, Postgres
+from tests.link import Link
+from tests.postgres import Postgres
 
 from regate_adapters.testing.vector.suite import DIMENSIONS, SCHEMA, hostile_chunks
 from regate_adapters.vector.pgvector.filter import Parameters, render

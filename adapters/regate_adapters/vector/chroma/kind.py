@@ -5,12 +5,16 @@ from __future__ import annotations
 import asyncio
 from contextlib import AbstractAsyncContextManager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from regate_adapters.vector.chroma.settings import ChromaServerSettings, ChromaSettings
 from regate_adapters.vector.kind import Configured, EngineKind, Renderer
 from regate_orchestrator.errors import ConfigurationError
 from regate_orchestrator.filters.schema import RowSchema
 from regate_orchestrator.ports import VectorStore
+
+if TYPE_CHECKING:
+    from regate_adapters.vector.chroma.server import ChromaServer
 
 
 class Chroma(EngineKind[ChromaSettings]):
@@ -51,17 +55,13 @@ class ChromaOnServer(EngineKind[ChromaServerSettings]):
 
     def check(self, configured: Configured[ChromaServerSettings]) -> None:
         """Raise `ConfigurationError` for what is no address of a server."""
-        from regate_adapters.vector.chroma.server import ChromaServer
-
-        ChromaServer(configured.settings.url)
+        _server(configured)
 
     async def examine(self, configured: Configured[ChromaServerSettings]) -> str:
         """Return that the server answers. Raises `ConfigurationError` when it does not."""
-        from regate_adapters.vector.chroma.server import ChromaServer
-
         address = configured.settings.url
         try:
-            await asyncio.to_thread(ChromaServer(address).probe, None)
+            await asyncio.to_thread(_server(configured).probe, None)
         except (OSError, ValueError) as error:
             raise ConfigurationError(f"no Chroma answers at {address}: {error}") from error
         return f"a Chroma server answers at {address}"
@@ -70,10 +70,9 @@ class ChromaOnServer(EngineKind[ChromaServerSettings]):
         self, configured: Configured[ChromaServerSettings], schema: RowSchema
     ) -> AbstractAsyncContextManager[VectorStore]:
         """Return the store on the server."""
-        from regate_adapters.vector.chroma.server import ChromaServer
         from regate_adapters.vector.chroma.store import ChromaVectorStore
 
-        return ChromaVectorStore(ChromaServer(configured.settings.url), schema)
+        return ChromaVectorStore(_server(configured), schema)
 
     def renderer(self, schema: RowSchema) -> Renderer:
         """Return what renders a `where`, its keys without the prefix of a store."""
@@ -81,6 +80,12 @@ class ChromaOnServer(EngineKind[ChromaServerSettings]):
 
     def proof(self, folder: Path, url: str) -> None:
         """Return None: the proof of embedded Chroma is this one's."""
+
+
+def _server(configured: Configured[ChromaServerSettings]) -> ChromaServer:
+    from regate_adapters.vector.chroma.server import ChromaServer
+
+    return ChromaServer(configured.settings.url, timeout_s=configured.settings.timeout_s)
 
 
 def _renderer(schema: RowSchema) -> Renderer:

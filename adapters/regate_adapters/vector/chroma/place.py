@@ -12,6 +12,7 @@ from __future__ import annotations
 import fcntl
 import os
 import resource
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
@@ -50,6 +51,15 @@ class ChromaPlace(Protocol):
         """Return whether other programs may write there."""
         ...
 
+    @property
+    def timeout_s(self) -> float | None:
+        """Return how long an operation may take there; None where there is no network in between."""
+        ...
+
+    def until(self, give_up: float) -> AbstractContextManager[None]:
+        """Have what this thread asks of the client fail at that time of the monotonic clock."""
+        ...
+
     def hold(self) -> None:
         """Make the place ready. Raises `ConfigurationError` when it cannot be used."""
         ...
@@ -75,6 +85,7 @@ class Directory:
     """Chroma embedded in this process, which alone may use the directory."""
 
     is_shared = False
+    timeout_s = None
 
     def __init__(self, path: Path) -> None:
         self._path = path
@@ -85,6 +96,10 @@ class Directory:
         """Return how many stores may be open under the limit on open files as it is now."""
         limit, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
         return _MAX_OPEN if limit == resource.RLIM_INFINITY else max(1, min(_MAX_OPEN, limit // _SHARE))
+
+    def until(self, give_up: float) -> AbstractContextManager[None]:  # noqa: ARG002 — nothing ends its calls
+        """Return what changes nothing: a call in this process cannot be ended."""
+        return nullcontext()
 
     def hold(self) -> None:
         """Lock the directory for this process. Raises `ConfigurationError` when another holds it."""

@@ -1,26 +1,28 @@
 """A Chroma server (`chroma run`) as the place of `store.py`: what several gateways share. The filters and the
 layout are the same.
 
-Chroma's client knows no deadline, for its requests or for those that making it takes. So the server is asked
-first, by a request of our own that has one, and the client's is then set where it keeps it. Nor does closing
-the client close its connections, so that is done here too.
+Chroma's client knows no deadline, neither for its requests nor for those that making it takes. So each of its
+connections gets one before it is used (`deadlines.py`). Nor does closing the client close its connections, so
+that is done here too.
 """
 
 from __future__ import annotations
 
 import http.client
 import json
+from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import urlsplit
 
+from regate_adapters.vector.chroma.deadlines import Deadlines
 from regate_adapters.vector.chroma.place import quiet_settings
 from regate_orchestrator.errors import ConfigurationError, VectorStoreUnavailable
 
 if TYPE_CHECKING:
     from chromadb.api import ClientAPI
+    from chromadb.auth import UserIdentity
 
 _HEARTBEAT: Final = "/api/v2/heartbeat"
-_REQUEST_SECONDS: Final = 25.0
 _PROBE_SECONDS: Final = 1.5
 _MAX_BYTES: Final = 4_096
 
@@ -36,7 +38,9 @@ class ChromaServer:
     most_open = None
     is_shared = True
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, *, timeout_s: float) -> None:
+        self.timeout_s = timeout_s
+        self._deadlines = Deadlines(timeout_s)
         parts = urlsplit(url)
         try:
             port = parts.port
@@ -60,6 +64,10 @@ class ChromaServer:
         self._port = port or (443 if self._is_secure else 8000)
         self._sessions: tuple[Any, ...] = ()
 
+    def until(self, give_up: float) -> AbstractContextManager[None]:
+        """Have this thread's exchanges with the server fail at that time."""
+        return self._deadlines.until(give_up)
+
     def hold(self) -> None:
         """Take nothing: the server may start after the gateway, and readiness says whether it answers."""
 
@@ -70,15 +78,35 @@ class ChromaServer:
             session.close()
 
     def client(self) -> ClientAPI:
-        """Return a client of the server, whose requests have a deadline."""
-        self.probe(None)
-        import chromadb
+        """Return a client of the server, whose requests have a deadline; so have those that make it."""
+        from chromadb.api.client import Client
 
-        client = chromadb.HttpClient(self._host, self._port, ssl=self._is_secure, settings=quiet_settings())
-        # See the module: no public way
-        self._sessions = tuple(one._server._session for one in (client, client._admin_client))  # noqa: SLF001
-        for session in self._sessions:
-            session.timeout = _REQUEST_SECONDS
+        deadlines, sessions = self._deadlines, []
+
+        class Bounded(Client):  # type: ignore[misc]  # Chroma has no types
+            """Asks for the identity with one session first, and for tenant and database with another."""
+
+            def get_user_identity(self) -> UserIdentity:
+                sessions.append(deadlines.bound(self._server))
+                return super().get_user_identity()
+
+            def _validate_tenant_database(self, tenant: str, database: str) -> None:
+                sessions.append(deadlines.bound(self._admin_client._server))  # noqa: SLF001 — its own
+                super()._validate_tenant_database(tenant, database)
+
+        settings = quiet_settings(
+            chroma_api_impl="chromadb.api.fastapi.FastAPI",
+            chroma_server_host=self._host,
+            chroma_server_http_port=self._port,
+            chroma_server_ssl_enabled=self._is_secure,
+        )
+        try:
+            client = Bounded(settings=settings)
+        except BaseException:
+            for session in sessions:
+                session.close()
+            raise
+        self._sessions = tuple(sessions)
         return client
 
     # A request of our own has a deadline before a client is there

@@ -22,3 +22,10 @@ class ChromaServerSettings(EngineSettings):
     url: str = Field(
         description="Address of a Chroma server, as `http://host:port`; required with `kind: chroma_server`."
     )
+    timeout_s: float = Field(
+        default=4,
+        gt=0,
+        description="Longest wait for a Chroma server: for each answer, and for a search or any other "
+        "operation as a whole; adding chunks and stamping them anew may take eight times as long.",
+        json_schema_extra={"default_text": "4"},
+    )

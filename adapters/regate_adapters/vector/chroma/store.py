@@ -12,6 +12,7 @@ and the guard on the schema version is part of that.
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -60,8 +61,14 @@ _WRITE_ROWS: Final = 200
 """A search of a store that is not open may wait for as many to be written (`engine.py`)."""
 
 _READERS: Final = 2
+_ON_SERVER: Final = 8
+"""How many read, and how many write, at once on a server: who waits for it keeps nobody else waiting."""
+
 _READ_SECONDS: Final = 30.0
 _WRITE_SECONDS: Final = 120.0
+_LONG_FACTOR: Final = 8
+"""So many times its time-out a server may take for what grows with a file."""
+
 _CHECK_SECONDS: Final = 2.0
 
 
@@ -86,10 +93,11 @@ class ChromaVectorStore:
         self._searching = ChromaSearch(exact_up_to=exact_up_to, one_in=one_in)
         self._engine = ChromaEngine(self._place)
         self._is_open = False
-        self._readers = ThreadPoolExecutor(_READERS, thread_name_prefix="chroma-read")
-        self._writer = ThreadPoolExecutor(
-            1, thread_name_prefix="chroma-write"
-        )  # INVARIANT: one thread, so writes never overlap
+        on_server = self._place.timeout_s is not None
+        self._readers = ThreadPoolExecutor(_ON_SERVER if on_server else _READERS, "chroma-read")
+        # INVARIANT: one thread where Chroma is embedded, so writes never overlap. Gateways of one server
+        # overlap anyway.
+        self._writers = ThreadPoolExecutor(_ON_SERVER if on_server else 1, "chroma-write")
 
     async def __aenter__(self) -> Self:
         self._place.hold()
@@ -115,7 +123,7 @@ class ChromaVectorStore:
         """
         distinct = list({chunk.id: chunk for chunk in chunks}.values())
         if distinct:
-            await self._write("add", store, lambda: self._add(store, distinct))
+            await self._write("add", store, lambda: self._add(store, distinct), factor=_LONG_FACTOR)
 
     async def search(self, store: StoreId, query: Query, *, plan: FilterPlan) -> Found:
         """Return the most similar chunks among those that the plan permits; see the module on what
@@ -153,7 +161,10 @@ class ChromaVectorStore:
         and these attributes.
         """
         return await self._write(
-            "restamp", store, lambda: self._restamp(store, file, (generation, target), stamp, attributes)
+            "restamp",
+            store,
+            lambda: self._restamp(store, file, (generation, target), stamp, attributes),
+            factor=_LONG_FACTOR,
         )
 
     async def remove(self, store: StoreId, file: FileId, *, generation: str | None = None) -> None:
@@ -181,23 +192,30 @@ class ChromaVectorStore:
     # ------------------------------------------------------------ threads
 
     async def _read(self, what: str, store: StoreId, work: Callable[[], Result]) -> Result:
-        return await self._run(
-            self._readers, what, lambda: self._caught_up(store, work), within_s=_READ_SECONDS
-        )
+        within_s = self._place.timeout_s or _READ_SECONDS
+        return await self._run(self._readers, what, lambda: self._caught_up(store, work), within_s=within_s)
 
-    async def _write(self, what: str, store: StoreId, work: Callable[[], Result]) -> Result:
-        return await self._run(
-            self._writer, what, lambda: self._caught_up(store, work), within_s=_WRITE_SECONDS
-        )
+    async def _write(
+        self, what: str, store: StoreId, work: Callable[[], Result], *, factor: int = 1
+    ) -> Result:
+        timeout_s = self._place.timeout_s
+        within_s = _WRITE_SECONDS if timeout_s is None else timeout_s * factor
+        return await self._run(self._writers, what, lambda: self._caught_up(store, work), within_s=within_s)
 
     async def _run(
         self, pool: ThreadPoolExecutor, what: str, work: Callable[[], Result], *, within_s: float
     ) -> Result:
         if not self._is_open:
             raise VectorStoreUnavailable("the store is not open")
+        give_up = time.monotonic() + within_s
+
+        def work_in_time() -> Result:
+            with self._place.until(give_up):
+                return work()
+
         try:
             async with asyncio.timeout(within_s):
-                return await asyncio.get_running_loop().run_in_executor(pool, _translated, what, work)
+                return await asyncio.get_running_loop().run_in_executor(pool, _translated, what, work_in_time)
         except TimeoutError as error:
             raise VectorStoreUnavailable(f"Chroma: {what} took longer than {within_s:g} s") from error
 
@@ -234,7 +252,7 @@ class ChromaVectorStore:
             yield collection
 
     def _close(self) -> None:
-        for pool in (self._writer, self._readers):
+        for pool in (self._writers, self._readers):
             pool.shutdown(wait=True, cancel_futures=True)
         self._engine.close()
 
