@@ -16,8 +16,10 @@ from redis.exceptions import RedisError
 
 from regate_orchestrator.errors import ConfigurationError
 
-FAILURES: Final = (RedisError, OSError, TimeoutError)
-"""What a call of Redis may raise when Redis cannot serve it."""
+FAILURES: Final = (RedisError, OSError, TimeoutError, RuntimeError)
+"""What a call of Redis may raise when Redis cannot serve it. A `RuntimeError` is uvloop's, of a connection
+that was reset while it lay in the pool: the client writes to it unseen.
+"""
 _SCHEMES: Final = ("redis", "rediss", "unix")
 _MAX_CONNECTIONS: Final = 64
 

@@ -348,11 +348,24 @@ print("returned", flush=True)
 """
 
 
+BROKEN_PROGRAM = (
+    PROGRAM.replace("print(address, flush=True)", "print(address, flush=True)\n    broken.set()")
+    .replace("import asyncio", "import asyncio\nbroken = asyncio.Event()")
+    .replace(
+        """"lifespan.startup.complete"})
+        await receive()""",
+        """"lifespan.startup.complete"})
+        await broken.wait()
+        raise ValueError("a fault of our own")""",
+    )
+)
+
+
 @asynccontextmanager
-async def program() -> AsyncIterator[tuple[asyncio.subprocess.Process, int]]:
+async def program(source: str = PROGRAM) -> AsyncIterator[tuple[asyncio.subprocess.Process, int]]:
     """Enter with the program listening on the port; it is gone on leaving."""
     process = await asyncio.create_subprocess_exec(
-        sys.executable, "-c", PROGRAM, stdout=asyncio.subprocess.PIPE
+        sys.executable, "-c", source, stdout=asyncio.subprocess.PIPE
     )
     assert process.stdout is not None
     try:
@@ -370,6 +383,13 @@ async def status_at(port: int) -> int:
     status = int((await reader.readline()).split()[1])
     writer.close()
     return status
+
+
+async def test_process_whose_application_ends_by_a_fault_ends_as_failed() -> None:
+    async with program(BROKEN_PROGRAM) as (process, _):
+        code = await process.wait()
+
+    assert code == 1
 
 
 async def test_served_process_ends_in_order_on_interrupt() -> None:

@@ -76,6 +76,8 @@ class _Server(uvicorn.Server):
     ) -> None:
         super().__init__(config)
         self.listening = asyncio.Event()
+        self.is_abandoned = False
+        """Whether the application ended by itself: without it nothing can be answered any more."""
         self._handshake_s = handshake_s
         self._notice_s = notice_s
         self._when_listening = when_listening
@@ -97,6 +99,11 @@ class _Server(uvicorn.Server):
         if self._when_listening is not None:
             await self._when_listening()
         self.listening.set()
+
+    async def on_tick(self, counter: int) -> bool:
+        """Return whether to stop, also because the application has ended by a fault of its own."""
+        self.is_abandoned = self.lifespan.error_occurred
+        return self.is_abandoned or await super().on_tick(counter)
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """Stop: after a SIGTERM, give notice before. Applications find it in their scope's `state`,
@@ -211,13 +218,14 @@ def serve(
 
     `listener` is a socket that has an address already; without it one is bound.
     `when_listening` is called with the address once requests are answered there. Raises `ConfigurationError`
-    when the address cannot be had or the application does not start.
+    when the address cannot be had or the application does not start, and `SystemExit` when it ended by a fault
+    of its own, so that a supervisor starts it again.
     """
     bound = bind(listen) if listener is None else listener
     address = address_of(bound, listen)
     config, tls = _configuration(app, listen), _tls(listen)
 
-    async def run() -> None:
+    async def run() -> bool:
         server = _Server(
             config,
             tls=tls,
@@ -226,9 +234,11 @@ def serve(
             when_listening=lambda: when_listening(address),
         )
         await server.serve(sockets=[bound])
+        return server.is_abandoned
 
     with suppress(KeyboardInterrupt), asyncio.Runner(loop_factory=config.get_loop_factory()) as runner:
-        runner.run(run())
+        if runner.run(run()):
+            raise SystemExit(1)
 
 
 class Running:

@@ -9,6 +9,7 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 import pytest
+import uvloop
 from tests.link import Link
 from tests.patience import PATIENT_SECONDS
 from tests.redis_server import RedisServer
@@ -92,3 +93,33 @@ async def test_after_a_loss_all_are_told_to_look_and_hear_again(
         other.tell("cancel", "resp_1")
 
         assert (looked, await ear.next(), notices.is_shared) == ("", "resp_1", True)
+
+
+def test_connection_that_was_reset_while_nobody_used_it_ends_nothing(redis_server: RedisServer) -> None:
+    prefix = secrets.token_hex(8)
+
+    async def lived() -> list[str]:
+        async with (
+            Link(redis_server.port) as link,
+            hearing(redis_server.url(link.port), prefix) as (notices, _),
+            hearing(redis_server.url(), prefix) as (_, ear),
+        ):
+            notices.tell("cancel", "resp_0")
+            heard = [await ear.next()]
+            link.become("reset")
+            async with asyncio.timeout(PATIENT_SECONDS):
+                while notices.is_shared:
+                    await asyncio.sleep(0.01)
+            notices.tell("cancel", "resp_1")
+            link.become("pass")
+            async with asyncio.timeout(PATIENT_SECONDS):
+                while not notices.is_shared:
+                    await asyncio.sleep(0.01)
+            while "resp_2" not in heard:  # each connection that was reset loses one
+                notices.tell("cancel", "resp_2")
+                await asyncio.sleep(0.01)
+                heard += [] if ear.heard.empty() else [ear.heard.get_nowait()]
+            return heard
+
+    # The loop that the gateway runs on: it refuses to write to a transport that is closed
+    assert uvloop.run(lived())[-1] == "resp_2"
