@@ -257,6 +257,34 @@ async def test_what_a_killed_gateway_was_at_is_ended_by_another_once_it_must_be_
     assert (seen[-1].type, again["type"], said) == ("response.failed", "response.completed", ["Hi", "Again."])
 
 
+async def test_gateway_that_is_started_again_ends_at_once_what_it_was_killed_in(
+    start: Start, upstream: ScriptedUpstream, deployment: Deployment, tmp_path: Path
+) -> None:
+    upstream.turns = [hanging, text("Again.")]
+    (tmp_path / "killed").mkdir()
+    async with start("b"):  # so that the one that was killed has no reason to believe that it is alone
+        async with (
+            served(tmp_path / "killed", upstream.url, state=deployment.state) as (url, process),
+            httpx.AsyncClient(base_url=f"{url}/v1", headers=headers(), timeout=SETTLED_SECONDS) as http,
+        ):
+            conversation = (await http.post("/conversations", json={})).json()["id"]
+            turn = ask(stream=True, conversation=conversation)
+            async with http.stream("POST", "/responses", json=turn) as answer:
+                events = events_from(answer)
+                identifier = (await first(events, "response.output_text.delta"))["item_id"]
+                listed = (await http.get("/responses")).json()["data"]
+                process.send_signal(signal.SIGKILL)
+                await process.wait()
+        async with (
+            served(tmp_path / "killed", upstream.url, state=deployment.state) as (url, _),
+            httpx.AsyncClient(base_url=f"{url}/v1", headers=headers(), timeout=SETTLED_SECONDS) as http,
+        ):
+            status = (await http.get(f"/responses/{listed[0]['id']}")).json()["status"]
+            again = await http.post("/responses", json=ask(conversation=conversation))
+
+    assert (bool(identifier), status, again.status_code) == (True, "failed", 200)
+
+
 @pytest.mark.parametrize("background", [False, True], ids=["foreground", "background"])
 async def test_response_of_a_gateway_that_was_taken_for_gone_stays_failed_for_everybody(
     start: Start, upstream: ScriptedUpstream, background: bool

@@ -35,6 +35,11 @@ class MembershipState:
         """Whether other programs may use this database at the same time."""
         return self._database.is_shared
 
+    @property
+    def gateway(self) -> GatewayId:
+        """Who this gateway is."""
+        return self._database.gateway
+
     async def heartbeat(self, *, ttl_s: int) -> None:
         """Be present for so long from now, whether this gateway was until now or not."""
         mine = gateways.c.id == self._database.gateway
@@ -53,8 +58,12 @@ class MembershipState:
 
     async def leave(self) -> None:
         """Be present no longer."""
+        await self.forget(self._database.gateway)
+
+    async def forget(self, gateway: GatewayId) -> None:
+        """Let that gateway be present no longer. Must be called only where it has certainly ended."""
         async with self._database.maintenance.writing() as connection:
-            await connection.execute(delete(gateways).where(gateways.c.id == self._database.gateway))
+            await connection.execute(delete(gateways).where(gateways.c.id == gateway))
 
     async def forget_others(self) -> None:
         """Let no gateway but this one be present. Must be called at start and only where no other

@@ -14,7 +14,7 @@ from typing import Final
 
 from regate_orchestrator.errors import GatewayStopped, RegateError
 from regate_orchestrator.ports import MembershipState
-from regate_orchestrator.values import JsonObject
+from regate_orchestrator.values import GatewayId, JsonObject
 
 _log = logging.getLogger("regate.presence")
 _INTERRUPTED: Final[JsonObject] = {"code": GatewayStopped.code, "message": GatewayStopped.default_message}
@@ -28,13 +28,15 @@ class Membership:
         self._lease_s = lease_s
         self._renew_s = renew_s
 
-    async def begin(self) -> int:
-        """Be present, end what was interrupted, and return how many responses. Where the state store
-        is not shared, all other gateways are gone.
+    async def begin(self, *, before: GatewayId | None = None) -> int:
+        """Be present, end what was interrupted, and return how many responses. The gateway `before` this one
+        must have ended; where the state store is not shared, all others have.
         """
         await self._state.heartbeat(ttl_s=self._lease_s)
         if not self._state.is_shared:
             await self._state.forget_others()
+        elif before is not None and before != self._state.gateway:
+            await self._state.forget(before)
         return await self.end_interrupted()
 
     async def work(self) -> None:

@@ -94,7 +94,7 @@ def test_every_table_is_behind_the_wall_or_says_why_not() -> None:
 
 MAINTENANCE: Final = {
     "store": {"check"},
-    "membership": {"heartbeat", "others_present", "leave", "forget_others", "end_interrupted"},
+    "membership": {"heartbeat", "others_present", "forget", "forget_others", "end_interrupted"},
     "attachments": set(),
     "files": {"expired", "drop_expired"},
     "leases": {"take", "release_all"},

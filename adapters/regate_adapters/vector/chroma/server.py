@@ -69,7 +69,10 @@ class ChromaServer:
         return self._deadlines.until(give_up)
 
     def hold(self) -> None:
-        """Take nothing: the server may start after the gateway, and readiness says whether it answers."""
+        """Load the client, so that no caller's time goes into that. Connects to nothing: the server may start
+        after the gateway, and readiness says whether it answers.
+        """
+        from chromadb.api import client, fastapi  # noqa: F401 — to have them loaded
 
     def release(self) -> None:
         """Close the client's connections."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Protocol
 
-from regate_orchestrator.values import JsonObject
+from regate_orchestrator.values import GatewayId, JsonObject
 
 
 class MembershipState(Protocol):
@@ -13,6 +13,11 @@ class MembershipState(Protocol):
     @property
     def is_shared(self) -> bool:
         """Whether other gateways may use this database at the same time."""
+        ...
+
+    @property
+    def gateway(self) -> GatewayId:
+        """Who this gateway is."""
         ...
 
     async def heartbeat(self, *, ttl_s: int) -> None:
@@ -29,6 +34,10 @@ class MembershipState(Protocol):
 
     async def forget_others(self) -> None:
         """Let no gateway but this one be present. Must be called at start and only where no other can be."""
+        ...
+
+    async def forget(self, gateway: GatewayId) -> None:
+        """Let that gateway be present no longer. Must be called only where it has certainly ended."""
         ...
 
     async def end_interrupted(self, *, error: JsonObject) -> int:
