@@ -243,6 +243,7 @@ async def open_services(
         *([] if seat is None else [seat.work]),
         *([] if containers is None else [containers.work]),
         responses.background.work,
+        responses.loop.afterwards.work,
         maintenance.membership.work,
         maintenance.garbage_collector.work,
         *[documents.ingestion.work] * WORKERS,

@@ -183,12 +183,16 @@ class _Claim:
             )
 
     async def release(self) -> None:
-        """Let the key go. When that fails it stays claimed, for an hour at most."""
+        """Let the key go; afterwards, where the state store does not answer."""
+        keys, principal = self.call.services.state.idempotency_keys, self.call.context.principal
+
+        async def let_go() -> None:
+            await keys.release(principal, self.key, claim=self.id)
+
         try:
-            await self.call.services.state.idempotency_keys.release(
-                self.call.context.principal, self.key, claim=self.id
-            )
+            await let_go()
         except StateUnavailable as error:
+            self.call.services.loop.afterwards.do(let_go)
             _log.warning(
                 "key_not_released", extra={"request_id": self.call.context.request_id, "detail": error.detail}
             )

@@ -20,6 +20,7 @@ from regate_orchestrator.authz.enforcer import Enforcer
 from regate_orchestrator.errors import CallerError, RegateError, UpstreamError
 from regate_orchestrator.guards.checking import Guards
 from regate_orchestrator.lineage import Lineage
+from regate_orchestrator.maintenance.afterwards import Afterwards
 from regate_orchestrator.model_events import ModelEnded, ModelFailed
 from regate_orchestrator.ports import StateStore
 from regate_orchestrator.responses.commands import (
@@ -88,6 +89,7 @@ class LoopPorts:
     guards: Guards
     limits: Limits
     clock: Clock = wall_clock
+    afterwards: Afterwards = field(default_factory=Afterwards)
 
 
 @dataclass(frozen=True, slots=True)
@@ -177,9 +179,9 @@ class _Driver:
         self._refusal: RegateError | None = None
         self._finish: Finish | None = None
         self._recollection = Recollection(
-            ports.state, ports.enforcer, start.context, start.response_id, start.remembered
+            ports.state, ports.enforcer, start.context, start.response_id, start.remembered, ports.afterwards
         )
-        self._is_stored = False
+        self._is_stored = self._has_stored_end = False
 
     def step(self, event: Event) -> None:
         """Tell the machine; queue what it wants done."""
@@ -237,6 +239,9 @@ class _Driver:
         if self._granted is not None:
             await self._granted.finalize()
         await self._recollection.release()
+        if self._is_stored and not self._has_stored_end and self._finish is not None:
+            last = self._finish.row  # as its client was told; what is stored says that it goes on
+            self._ports.afterwards.do(lambda: self._ports.state.responses.save(last, is_update=True))
 
     def outcome(self) -> Outcome:
         """Return how it ended; raises the refusal."""
@@ -385,6 +390,7 @@ class _Driver:
             if saving.done() and not saving.cancelled() and saving.exception() is None:
                 self._is_stored = True
                 if row.status in _ENDED:
+                    self._has_stored_end = True
                     self._recollection.was_released()
 
 

@@ -12,6 +12,7 @@ from typing import cast
 from regate_orchestrator.authz.decisions import Context, Deny, Point, Question
 from regate_orchestrator.authz.enforcer import Enforcer
 from regate_orchestrator.errors import NotFound, RegateError
+from regate_orchestrator.maintenance.afterwards import Afterwards
 from regate_orchestrator.ports import StateStore
 from regate_orchestrator.responses.context.history import held
 from regate_orchestrator.responses.context.refusals import no_previous
@@ -38,7 +39,9 @@ class Recollection:
         context: Context,
         response_id: ResponseId,
         remembered: Remembered,
+        afterwards: Afterwards,
     ) -> None:
+        self._afterwards = afterwards
         self._state = state
         self._enforcer = enforcer
         self._context = context
@@ -54,13 +57,20 @@ class Recollection:
         self._conversation = None
 
     async def release(self) -> None:
-        """Release the conversation, where its turn did not end by being stored."""
+        """Release the conversation, where its turn did not end by being stored; afterwards, where the state
+        store does not answer.
+        """
         conversation, self._conversation = self._conversation, None
         if conversation is None:
             return
-        try:
+
+        async def unlock() -> None:
             await self._state.conversations.unlock(self._context.principal, conversation, self._response_id)
+
+        try:
+            await unlock()
         except RegateError as error:
+            self._afterwards.do(unlock)
             _log.error(
                 "conversation_left_locked", extra={"conversation": conversation, "cause": error.message}
             )
