@@ -4,8 +4,9 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from typing import Final
 from urllib.parse import urlsplit
 
@@ -55,6 +56,15 @@ async def connected(url: str, *, deadline_s: float | None) -> AsyncIterator[Redi
         yield client
     finally:
         await client.aclose()
+
+
+async def let_go_of_idle(client: Redis, *, within_s: float) -> None:
+    """Close the connections that lie idle. Must be called after a failure: what ended one has mostly ended
+    the others too, and each would fail the call that takes it.
+    """
+    with suppress(*FAILURES):
+        async with asyncio.timeout(within_s):
+            await client.connection_pool.disconnect(inuse_connections=False)
 
 
 async def examine(url: str) -> str:

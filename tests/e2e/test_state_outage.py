@@ -1,5 +1,5 @@
-"""The database goes away in the middle of a response and comes back: what the gateway has in its hands then is
-let go of without a restart.
+"""The database goes away in the middle of a response and comes back: what the gateway has in its hands then
+is let go of without a restart.
 """
 
 from __future__ import annotations

@@ -16,7 +16,7 @@ import orjson
 from redis.asyncio import Redis
 from redis.exceptions import ConnectionError as RedisConnectionError
 
-from regate_adapters.redis import FAILURES, cause
+from regate_adapters.redis import FAILURES, cause, let_go_of_idle
 from regate_orchestrator.metrics import Metrics
 from regate_orchestrator.ports import TOPICS, Hear, Topic
 
@@ -85,6 +85,7 @@ class RedisNotices:
                         pipeline.publish(self._channel, notice)
                     await pipeline.execute()
             except FAILURES as error:  # whoever should have heard looks for itself in the end
+                await let_go_of_idle(self._redis, within_s=self._deadline_s)
                 _log.warning("notices_not_told", extra={"count": len(told), "cause": cause(error)})
 
     async def _hearing(self) -> None:

@@ -23,7 +23,7 @@ from redis.asyncio import Redis
 from redis.exceptions import NoScriptError
 
 from regate_adapters.quota.local import SpentSoFar
-from regate_adapters.redis import FAILURES, cause
+from regate_adapters.redis import FAILURES, cause, let_go_of_idle
 from regate_orchestrator.errors import QuotaUnavailable
 from regate_orchestrator.metrics import Metrics
 from regate_orchestrator.ports import BUDGETS, Account, Allowance, Amount, Counted, Exhausted, Meter
@@ -148,6 +148,7 @@ class RedisQuotaCounter:
             try:
                 await self._send(self._scripts.settle, [self._settlement(one) for one in settled])
             except FAILURES as error:
+                await let_go_of_idle(self._redis, within_s=self._deadline_s)
                 self._lost.add(count=len(settled))
                 _log.warning("quota_corrections_lost", extra={"count": len(settled), "cause": cause(error)})
 
@@ -198,6 +199,7 @@ class RedisQuotaCounter:
             return cast("dict[str, Any]", orjson.loads(answer))
         except FAILURES as error:
             self._give_back(lease, accounts)
+            await let_go_of_idle(self._redis, within_s=self._deadline_s)
             raise QuotaUnavailable(cause(error)) from error
         except asyncio.CancelledError:
             self._give_back(lease, accounts)

@@ -4,17 +4,19 @@ clock is set back, answers that do not come; and what is granted without it.
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import secrets
 import time
 from collections.abc import AsyncIterator, Callable
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
 from datetime import UTC, datetime
 from typing import Any
 
 import pytest
+import uvloop
 from tests.adapters.quota.counters import NOON, Time, left, person
-from tests.link import Link
+from tests.link import Link, State
 from tests.orchestrator.scripted import counted as counted_in
 from tests.patience import PATIENT_SECONDS
 from tests.redis_server import RedisServer, running_redis
@@ -149,6 +151,35 @@ async def test_what_a_budget_spent_before_is_looked_up_once_for_each_window(gate
     assert asked == [
         ("ann", "day", today), ("ann", "month", 2026 * 12 + 10), ("ann", "day", today + 1)
     ]  # fmt: skip
+
+
+@pytest.mark.parametrize("state", ["reset", "cut", "half_close"])
+def test_one_call_at_most_pays_for_connections_that_were_lost_while_idle(
+    gateway: Gateway, redis_server: RedisServer, state: State
+) -> None:
+    people = [person(f"p{number}") for number in range(8)]
+
+    async def answers() -> list[type]:
+        async with (
+            Link(redis_server.port) as link,
+            gateway(redis_server.url(link.port)) as counter,
+        ):
+            await asyncio.gather(*[counter.reserve([one], ONE) for one in people])
+            link.become(state)
+            for connection in counter._redis.connection_pool._available_connections:  # type: ignore[attr-defined]
+                async with asyncio.timeout(PATIENT_SECONDS):
+                    while not (connection._reader.at_eof() or connection._reader.exception()):
+                        await asyncio.sleep(0.01)
+            link.become("pass")
+            with suppress(QuotaUnavailable):
+                await counter.reserve([people[0]], ONE)
+            found = await asyncio.gather(
+                *[counter.reserve([one], ONE) for one in people], return_exceptions=True
+            )
+            return [type(one) for one in found]
+
+    # The loop that the gateway runs on
+    assert uvloop.run(answers()) == [Counted] * 8
 
 
 @pytest.mark.parametrize("state", ["swallow", "cut"])
