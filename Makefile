@@ -77,6 +77,10 @@ peers: setup ## Install LiteLLM beside, in .venv-peers, for: make bench PARTS=pe
 scale: setup ## What grows: 2,000 stores, 10^6 responses, 200 turns: make scale PARTS=stores
 	@$(BIN)/python -m bench.scale $(PARTS)
 
+.PHONY: faults
+faults: setup ## Break everything in turn under load: lost, doubled, leaked, time to recover: make faults PARTS="opa postgres"
+	@ulimit -S -n 4096 2>/dev/null; $(BIN)/python -m bench.faults $(PARTS)
+
 .PHONY: prove
 N ?= 100000
 SEED ?=
