@@ -14,6 +14,7 @@ from redis.asyncio import BlockingConnectionPool, Redis
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
+from redis.exceptions import TimeoutError as RedisTimeout
 
 from regate_orchestrator.errors import ConfigurationError
 
@@ -58,10 +59,14 @@ async def connected(url: str, *, deadline_s: float | None) -> AsyncIterator[Redi
         await client.aclose()
 
 
-async def let_go_of_idle(client: Redis, *, within_s: float) -> None:
-    """Close the connections that lie idle. Must be called after a failure: what ended one has mostly ended
-    the others too, and each would fail the call that takes it.
+async def let_go_of_idle(client: Redis, after: BaseException, *, within_s: float) -> None:
+    """Close the connections that lie idle, if the call failed since its own was lost. Must be called after
+    each failure: what ended one has mostly ended the others too, and each would fail the call that takes it.
+
+    An answer that is late says nothing of the others, and new connections would be later still.
     """
+    if isinstance(after, TimeoutError | RedisTimeout):
+        return
     with suppress(*FAILURES):
         async with asyncio.timeout(within_s):
             await client.connection_pool.disconnect(inuse_connections=False)

@@ -85,7 +85,7 @@ class RedisNotices:
                         pipeline.publish(self._channel, notice)
                     await pipeline.execute()
             except FAILURES as error:  # whoever should have heard looks for itself in the end
-                await let_go_of_idle(self._redis, within_s=self._deadline_s)
+                await let_go_of_idle(self._redis, error, within_s=self._deadline_s)
                 _log.warning("notices_not_told", extra={"count": len(told), "cause": cause(error)})
 
     async def _hearing(self) -> None:

@@ -148,7 +148,7 @@ class RedisQuotaCounter:
             try:
                 await self._send(self._scripts.settle, [self._settlement(one) for one in settled])
             except FAILURES as error:
-                await let_go_of_idle(self._redis, within_s=self._deadline_s)
+                await let_go_of_idle(self._redis, error, within_s=self._deadline_s)
                 self._lost.add(count=len(settled))
                 _log.warning("quota_corrections_lost", extra={"count": len(settled), "cause": cause(error)})
 
@@ -199,7 +199,7 @@ class RedisQuotaCounter:
             return cast("dict[str, Any]", orjson.loads(answer))
         except FAILURES as error:
             self._give_back(lease, accounts)
-            await let_go_of_idle(self._redis, within_s=self._deadline_s)
+            await let_go_of_idle(self._redis, error, within_s=self._deadline_s)
             raise QuotaUnavailable(cause(error)) from error
         except asyncio.CancelledError:
             self._give_back(lease, accounts)
