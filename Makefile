@@ -74,7 +74,7 @@ peers: setup ## Install LiteLLM beside, in .venv-peers, for: make bench PARTS=pe
 	@VIRTUAL_ENV="$(CURDIR)/.venv-peers" $(BIN)/uv pip install --quiet 'litellm[proxy]>=1.80,<2'
 
 .PHONY: scale
-scale: setup ## What grows: 2,000 stores, 10^6 responses, 200 turns: make scale PARTS=stores
+scale: setup ## What grows with what is stored, with tenants, with time: make scale PARTS="stores tenants"
 	@$(BIN)/python -m bench.scale $(PARTS)
 
 .PHONY: faults

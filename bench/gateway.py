@@ -9,7 +9,7 @@ import sys
 import tempfile
 import time
 from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
+from contextlib import ExitStack, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -70,12 +70,14 @@ async def running_gateway(
     open_files: int | None = None,
     more: Mapping[str, Any] | None = None,
     prefix: tuple[str, ...] = (),
+    data_dir: Path | None = None,
+    environment: Mapping[str, str] | None = None,
 ) -> AsyncIterator[RunningGateway]:
-    """Enter with a fresh gateway, which may open so many files, has more settings beside the usual, and is
-    started by a command before its own; its data goes with it.
+    """Enter with a gateway, which may open so many files, has more settings and variables beside the usual, and
+    is started by a command before its own. Without a directory it is a fresh one, whose data goes with it.
     """
-    with tempfile.TemporaryDirectory(prefix="regate-bench-") as folder:
-        data_dir = Path(folder)
+    with ExitStack() as stack:
+        data_dir = data_dir or Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="regate-bench-")))
         port = free_port()
         settings = {
             "data_dir": str(data_dir),
@@ -98,7 +100,7 @@ async def running_gateway(
         limited = ("prlimit", f"--nofile={open_files}:{open_files}") if open_files else ()
         process = await asyncio.create_subprocess_exec(
             *(*prefix, *limited, sys.executable, "-m", "regate_gateway", "serve", "--config", str(config)),
-            env={**os.environ, "BENCH_TOKEN_SECRET": SECRET},
+            env={**os.environ, **(environment or {}), "BENCH_TOKEN_SECRET": SECRET},
         )
         url = f"http://127.0.0.1:{port}"
         try:

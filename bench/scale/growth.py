@@ -1,5 +1,4 @@
-"""What grows: thousands of vector stores, a million responses, a conversation of hundreds of turns. `make
-scale`, or `python -m bench.scale stores`.
+"""Thousands of vector stores, a million responses, a conversation of hundreds of turns.
 
 Each part is by itself, with a gateway or a database of its own, and prints what was measured at a64f341
 beside what is measured now.
@@ -7,23 +6,18 @@ beside what is measured now.
 
 from __future__ import annotations
 
-import argparse
 import asyncio
 import json
 import sqlite3
-import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from collections.abc import Awaitable
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
-import aiohttp
-
-from bench.gateway import RunningGateway, percentile, running_backend, running_gateway, token
-from bench.machine import describe, watched
+from bench.gateway import RunningGateway, percentile, running_backend
+from bench.scale.clients import each, one_client
 from regate_adapters.state.store import SqlStateStore
 from regate_orchestrator.principal import Principal
 from regate_orchestrator.rows import LoggedEvent, ResponseRow
@@ -31,85 +25,23 @@ from regate_orchestrator.values import ResponseId
 
 _OPEN_FILES: Final = 1_024
 """What an ordinary shell grants."""
-_AT_ONCE: Final = 8
-_DAY_SECONDS: Final = 86_400
 _LOGS: Final = 10_000
 """Responses whose log is to be collected, among all."""
 _TURNS_SHOWN: Final = (1, 50, 100, 200)
-_TEXT: Final = "Staff have 28 days of annual leave. Leave is asked for two weeks before it begins.\n" * 8
-
-Part = Callable[[int], Awaitable[None]]
-
-
-class Client:
-    """One person before a gateway."""
-
-    def __init__(self, session: aiohttp.ClientSession, gateway: RunningGateway) -> None:
-        self._session = session
-        self._url = f"{gateway.url}/v1"
-        self._headers = {"Authorization": f"Bearer {token('user', 'acme')}"}
-
-    async def post(self, path: str, **body: Any) -> tuple[int, Any]:
-        """Return the status and the body of what was answered."""
-        async with self._session.post(f"{self._url}{path}", json=body, headers=self._headers) as answer:
-            return answer.status, await answer.json()
-
-    async def get(self, path: str) -> Any:
-        """Return what is there."""
-        async with self._session.get(f"{self._url}{path}", headers=self._headers) as answer:
-            return await answer.json()
-
-    async def upload(self) -> str:
-        """Return the id of a new file."""
-        form = aiohttp.FormData({"purpose": "assistants"})
-        form.add_field("file", _TEXT.encode(), filename="leave.md")
-        async with self._session.post(f"{self._url}/files", data=form, headers=self._headers) as answer:
-            return str((await answer.json())["id"])
-
-    async def store(self, name: str, file: str) -> str:
-        """Return the id of a new vector store, once the file can be found in it."""
-        _, made = await self.post("/vector_stores", name=name, file_ids=[file])
-        while (await self.get(f"/vector_stores/{made['id']}"))["file_counts"]["completed"] < 1:
-            await asyncio.sleep(0.02)
-        return str(made["id"])
-
-
-@asynccontextmanager
-async def _client(
-    backend: str | None = None, *, open_files: int | None = None
-) -> AsyncIterator[tuple[Client, RunningGateway]]:
-    async with running_gateway(backend, open_files=open_files) as gateway, aiohttp.ClientSession() as session:
-        yield Client(session, gateway), gateway
-
-
-async def _each(work: Callable[[int], Awaitable[None]], count: int, *, doing: str) -> float:
-    """Do the work for each number, some at once; return the seconds it took."""
-    began, left = time.perf_counter(), iter(range(count))
-
-    async def worker() -> None:
-        for number in left:
-            await work(number)
-            if sys.stderr.isatty():
-                print(f"\r  {doing}: {number + 1} of {count} ", end="", file=sys.stderr, flush=True)
-
-    async with asyncio.TaskGroup() as group:
-        for _ in range(_AT_ONCE):
-            group.create_task(worker())
-    return time.perf_counter() - began
 
 
 async def stores(count: int) -> None:
     """Search so many vector stores, twice each, at a gateway that may open as many files as an
     ordinary shell lets it.
     """
-    async with _client(open_files=_OPEN_FILES) as (client, gateway):
+    async with one_client(open_files=_OPEN_FILES) as (client, gateway):
         file, made = await client.upload(), dict[int, str]()
         before = gateway.resident_mib()
 
         async def make(number: int) -> None:
             made[number] = await client.store(f"store {number}", file)
 
-        seconds = await _each(make, count, doing="making stores")
+        seconds = await each(make, count, doing="making stores")
         print(
             f"{count} vector stores of one file, {_OPEN_FILES} open files allowed: made in "
             f"{seconds:.0f} s, {_held(gateway, before)}"
@@ -127,7 +59,7 @@ async def stores(count: int) -> None:
                 taken.append((time.perf_counter() - began) * 1000)
                 statuses[status if status != 200 or found["data"] else 0] += 1
 
-            await _each(search, count, doing=f"round {round_}")
+            await each(search, count, doing=f"round {round_}")
             answers = ", ".join(f"{number} times {status}" for status, number in sorted(statuses.items()))
             speed = f"p50 {percentile(taken, 0.5):.0f} ms, p99 {percentile(taken, 0.99):.0f} ms"
             print(f"  round {round_}: {answers}; {speed}; {_held(gateway, before)}")
@@ -209,7 +141,7 @@ async def _saved(state: SqlStateStore, name: str) -> float:
 
 async def conversation(turns: int) -> None:
     """Have a conversation in which each turn searches."""
-    async with running_backend("bench.backend") as backend, _client(backend) as (client, gateway):
+    async with running_backend("bench.backend") as backend, one_client(backend) as (client, gateway):
         store = await client.store("handbook", await client.upload())
         tools = [{"type": "file_search", "vector_store_ids": [store]}]
         previous, taken, sizes, before = None, list[float](), list[tuple[int, int]](), gateway.resident_mib()
@@ -240,33 +172,3 @@ async def conversation(turns: int) -> None:
 
 def _bytes(folder: Path, pattern: str) -> int:
     return sum(path.stat().st_size for path in folder.glob(pattern) if path.is_file())
-
-
-PARTS: Final[dict[str, tuple[Part, int]]] = {
-    "stores": (stores, 2_000),
-    "responses": (responses, 1_000_000),
-    "conversation": (conversation, 200),
-}
-
-
-async def run(names: list[str], count: int | None) -> None:
-    """Run these parts, each with so many or as many as it says."""
-    print(describe())
-    for name in names or list(PARTS):
-        part, usual = PARTS[name]
-        with watched() as noise:
-            await part(count or usual)
-        print(f"  {noise}\n", flush=True)
-
-
-def main() -> None:
-    """Run from the command line."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("parts", nargs="*", choices=[*PARTS, []], help="all of them without")
-    parser.add_argument("--count", type=int, help="how many stores, responses or turns")
-    arguments = parser.parse_args()
-    asyncio.run(run(arguments.parts, arguments.count))
-
-
-if __name__ == "__main__":
-    main()
