@@ -6,7 +6,9 @@ from __future__ import annotations
 
 import asyncio
 import json
+import sqlite3
 import sys
+from contextlib import closing
 from pathlib import Path
 
 import chromadb
@@ -16,7 +18,7 @@ from tests.adapters.vector.many_stores import chunks_of, fault, fill, names
 from regate_adapters.testing.vector.suite import DIMENSIONS, SCHEMA, hostile_chunks
 from regate_adapters.vector.chroma.collection import DIMENSIONS as DIMENSIONS_KEY
 from regate_adapters.vector.chroma.layout import ChromaLayout
-from regate_adapters.vector.chroma.place import Directory, quiet_settings
+from regate_adapters.vector.chroma.place import Directory, _add_indexes, quiet_settings
 from regate_adapters.vector.chroma.store import ChromaVectorStore
 from regate_orchestrator.filters.expression import Everything
 from regate_orchestrator.ports import Query
@@ -151,3 +153,55 @@ def test_a_quarter_of_the_files_that_may_be_open_are_for_indexes(
     monkeypatch.setattr("resource.getrlimit", lambda _: (files, files))
 
     assert Directory(Path("unused")).most_open == most
+
+
+OPENING = {
+    "segments": "SELECT id, type, scope FROM segments WHERE collection = 'a'",
+    "embeddings_queue": "SELECT vector FROM embeddings_queue WHERE topic = 'a' AND seq_id > 0",
+}
+"""What Chroma asks its database each time it opens a collection."""
+
+
+def plans(folder: Path) -> dict[str, list[str]]:
+    """Return how the database goes about each of them."""
+    with closing(sqlite3.connect(folder / "chroma.sqlite3")) as database:
+        return {
+            table: [step for *_, step in database.execute(f"EXPLAIN QUERY PLAN {statement}")]
+            for table, statement in OPENING.items()
+        }
+
+
+async def test_opening_a_store_reads_nothing_of_other_stores(tmp_path: Path) -> None:
+    async with ChromaVectorStore(tmp_path, SCHEMA) as store:
+        await fill(store, names(1)[0])
+
+    assert plans(tmp_path) == {
+        "segments": ["SEARCH segments USING INDEX regate_segments (collection=?)"],
+        "embeddings_queue": ["SEARCH embeddings_queue USING INDEX regate_queue (topic=? AND seq_id>?)"],
+    }
+
+
+async def test_a_directory_that_is_there_gets_the_indexes_that_it_lacks(tmp_path: Path) -> None:
+    name = names(1)[0]
+    async with ChromaVectorStore(tmp_path, SCHEMA) as store:
+        await fill(store, name)
+    with closing(sqlite3.connect(tmp_path / "chroma.sqlite3")) as database:
+        database.execute("DROP INDEX regate_segments")
+        database.execute("DROP INDEX regate_queue")
+    before = plans(tmp_path)
+    async with ChromaVectorStore(tmp_path, SCHEMA) as store:
+        wrong = await fault(store, name)
+
+    assert "regate" not in str(before)
+    assert wrong is None
+    assert str(plans(tmp_path)).count("USING INDEX regate") == 2
+
+
+def test_tables_that_chroma_has_no_more_are_logged_and_nothing_else(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    database = tmp_path / "chroma.sqlite3"
+    database.touch()
+    _add_indexes(database)
+
+    assert [record.message for record in caplog.records] == ["chroma_index_missing"] * 2

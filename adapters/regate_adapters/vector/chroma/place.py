@@ -5,14 +5,19 @@ Embedded Chroma keeps the index of every collection that it was asked anything a
 2.6 MB each. At a bound of its own (a fifth of the limit on open files, in 64 parts) it lets go of one that it
 may then read without its newest chunks, or not at all. So here it never comes to that: `Directory` lifts that
 bound, and says how many may be open before the client is made anew (`engine.py`).
+
+Chroma looks for a collection's segments, and for its part of the log, by reading those of all collections; it
+does so each time it opens one. So `Directory` adds the indexes that it lacks.
 """
 
 from __future__ import annotations
 
 import fcntl
+import logging
 import os
 import resource
-from contextlib import AbstractContextManager, nullcontext
+import sqlite3
+from contextlib import AbstractContextManager, closing, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
@@ -21,6 +26,8 @@ from regate_orchestrator.errors import ConfigurationError
 if TYPE_CHECKING:
     from chromadb.api import ClientAPI
     from chromadb.config import Settings
+
+_log = logging.getLogger("regate.vector")
 
 _MAX_OPEN: Final = 64
 """166 MB of small stores. Measured: 8 to 15 ms to open one, and 20 to 80 for a new client each time
@@ -34,6 +41,15 @@ _SHARE: Final = 16
 
 _NO_BOUND: Final = 65_536
 """The bound of Chroma's own server, which is divided by 64 as well."""
+
+_DATABASE: Final = "chroma.sqlite3"
+_INDEXES: Final = {
+    "segments": "CREATE INDEX IF NOT EXISTS regate_segments ON segments (collection)",
+    "embeddings_queue": "CREATE INDEX IF NOT EXISTS regate_queue ON embeddings_queue (topic, seq_id)",
+}
+"""Measured with 10,000 stores of three chunks: a search of one that is not open took 91 ms without them, and
+23 with them, as among ten stores.
+"""
 
 
 class ChromaPlace(Protocol):
@@ -123,6 +139,7 @@ class Directory:
         bindings: Any = system.instance(ServerAPI)
         bindings.hnsw_cache_size = _NO_BOUND
         system.start()
+        _add_indexes(self._path / _DATABASE)
         return Client.from_system(system)
 
     def probe(self, client: ClientAPI | None) -> None:
@@ -136,6 +153,18 @@ def quiet_settings(**settings: Any) -> Settings:
     from chromadb.config import Settings
 
     return Settings(_env_file=None, anonymized_telemetry=False, allow_reset=False, **settings)
+
+
+def _add_indexes(database: Path) -> None:
+    """Add to Chroma's own tables the indexes that they lack. One that cannot be added is logged: without it
+    nothing is wrong, and all is slower.
+    """
+    for table, statement in _INDEXES.items():
+        try:
+            with closing(sqlite3.connect(f"{database.absolute().as_uri()}?mode=rw", uri=True)) as connection:
+                connection.execute(statement)
+        except sqlite3.Error as error:
+            _log.warning("chroma_index_missing", extra={"table": table, "cause": str(error)})
 
 
 def _hold(path: Path) -> int:
