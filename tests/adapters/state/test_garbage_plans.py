@@ -5,20 +5,16 @@ every statement goes by an index.
 from __future__ import annotations
 
 import asyncio
-import json
-import re
 import sqlite3
-from collections.abc import AsyncIterator, Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncIterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from threading import current_thread
 from typing import Any
 
-import psycopg
 import pytest
-from sqlalchemy import Engine, create_engine, event, insert, text
-from sqlalchemy.ext.asyncio import AsyncConnection
+from sqlalchemy import Engine, create_engine, event, insert
+from tests.adapters.state.plans import overheard, pretend_much_is_stored, reads_all_of
 from tests.adapters.state.samples import (
     ANN,
     EVE,
@@ -38,7 +34,7 @@ from tests.adapters.state.samples import (
 from regate_adapters.files.blobs.disk import DiskBlobStore
 from regate_adapters.state.encoding import encode
 from regate_adapters.state.store import SqlStateStore
-from regate_adapters.state.tables import gateways, metadata, schema_revision
+from regate_adapters.state.tables import metadata
 from regate_adapters.vector.memory.store import MemoryVectorStore
 from regate_orchestrator.filters.schema import FieldSpec, RowSchema
 from regate_orchestrator.maintenance.garbage_collection import FileGarbage, GarbageCollector
@@ -59,10 +55,7 @@ from regate_orchestrator.values import (
 
 DAY = 86_400
 BEGUN = 1_000
-GROWING = sorted(set(metadata.tables) - {gateways.name, schema_revision.name})
 SCHEMA = RowSchema("chunk", {name: FieldSpec(name, "string", required=True) for name in ("tenant", "owner")})
-
-Said = tuple[str, Any]
 
 
 @dataclass
@@ -188,61 +181,6 @@ async def work(store: SqlStateStore) -> None:
 
 
 # ---------------------------------------------------------------- plans
-
-
-@contextmanager
-def overheard() -> Iterator[list[Said]]:
-    """Collect every statement that the store sends, with values for it."""
-    said: dict[str, Said] = {}
-
-    def hear(
-        _connection: Any, _cursor: Any, statement: str, parameters: Any, _context: Any, many: bool
-    ) -> None:
-        said.setdefault(statement, (statement, parameters[0] if many else parameters))
-
-    event.listen(Engine, "before_cursor_execute", hear)
-    found: list[Said] = []
-    try:
-        yield found
-    finally:
-        event.remove(Engine, "before_cursor_execute", hear)
-        found.extend(one for one in said.values() if re.match("SELECT|WITH|UPDATE|DELETE", one[0]))
-
-
-async def reads_all_of(connection: AsyncConnection, said: Said) -> list[str]:
-    """Return what of the statement's plan reads a whole table, or a whole index, of those that grow."""
-    statement, parameters = said
-    if connection.dialect.name == "sqlite":
-        session: Any = connection
-        plan = await session._do(
-            lambda: session._connection().exec_driver_sql(f"EXPLAIN QUERY PLAN {statement}", parameters).all()
-        )
-        return [
-            step for *_, step in plan if any(re.match(rf"SCAN {table}(_\d+)?\b", step) for table in GROWING)
-        ]
-    for way in ("seqscan", "mergejoin", "hashjoin"):  # which tables of a few rows invite
-        await connection.execute(text(f"SET LOCAL enable_{way} = off"))
-    (rows,) = (await connection.exec_driver_sql(f"EXPLAIN (FORMAT JSON) {statement}", parameters)).one()
-    plans = [json.loads(rows)[0]["Plan"]] if isinstance(rows, str) else [rows[0]["Plan"]]
-    whole = []
-    while plans:
-        node = plans.pop()
-        plans += node.get("Plans", [])
-        if (
-            "Scan" in node["Node Type"]
-            and node.get("Relation Name") in GROWING
-            and not {"Index Cond", "Recheck Cond"} & node.keys()
-        ):
-            whole.append(f"{node['Node Type']} on {node['Relation Name']}")
-    return whole
-
-
-def pretend_much_is_stored(url: str) -> None:
-    """Have PostgreSQL plan as for a million rows in each table that grows."""
-    with psycopg.connect(url.replace("+psycopg", ""), autocommit=True) as connection:
-        connection.execute(
-            "UPDATE pg_class SET reltuples = 1000000, relpages = 1 WHERE relname = ANY (%s)", [list(GROWING)]
-        )
 
 
 async def test_no_statement_of_a_sweep_or_a_start_reads_a_table_that_grows(

@@ -10,7 +10,6 @@ from sqlalchemy import (
     ColumnElement,
     and_,
     delete,
-    exists,
     func,
     insert,
     literal,
@@ -62,9 +61,15 @@ class FileState:
             within(files.c.owner, principal.id),
             unexpired_file(self._database.now()),
         )
-        is_part = exists().where(upload_parts.c.blob_id == orphaned_blobs.c.file_id)
+        # Not as EXISTS, which PostgreSQL may answer by reading the parts of all tenants first.
+        part = (
+            select(upload_parts.c.id)
+            .where(upload_parts.c.blob_id == orphaned_blobs.c.file_id)
+            .limit(1)
+            .scalar_subquery()
+        )
         claimed = select(
-            func.count().filter(not_(is_part)), func.coalesce(func.sum(orphaned_blobs.c.bytes), 0)
+            func.count().filter(part.is_(None)), func.coalesce(func.sum(orphaned_blobs.c.bytes), 0)
         ).where(
             within(orphaned_blobs.c.tenant, principal.tenant), within(orphaned_blobs.c.owner, principal.id)
         )
