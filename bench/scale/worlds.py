@@ -1,13 +1,16 @@
 """A gateway with so many tenants of 100 persons, each tenant with files, responses, a vector store of its own
 and chunks in one that all tenants share. Filled fast: one tenant's things are made over the API, and their
 rows are written for every other tenant as that gateway wrote them, straight into the database and the vector
-engine, since uploads of a million would take days. Part of `tenants.py`.
+engine, since uploads of a million would take days. What operators say of tenants is said of each. Part of
+`tenants.py`.
 """
 
 from __future__ import annotations
 
 import asyncio
 import itertools
+import json
+import shutil
 import time
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
@@ -43,6 +46,13 @@ _ROWS_AT_ONCE: Final = 5_000
 _FIRST_ORDINAL: Final = 1_000
 _MODEL: Final = "bench"
 _VECTORS: Final = make_vectors(10_000, seed=1)
+_SAID_OF_TENANTS: Final[dict[tuple[str, ...], dict[str, Any]]] = {
+    ("tenants",): {"suspended": False, "admins": []},
+    ("quotas", "tenants"): {"rpm": 100_000},
+    ("scoped_quotas", "persons", "tenants"): {"rpm": 10_000},
+    ("file_limits", "tenants"): {"max_files": 1_000},
+    ("storage_limits", "tenants"): {"max_bytes": 2**30},
+}
 Row = dict[str, Any]
 
 
@@ -76,10 +86,25 @@ class World:
         async with running_gateway(
             backend,
             data_dir=self.data_dir,
-            more=self.deployment.settings if self.deployment.url else None,
+            more=(self.deployment.settings if self.deployment.url else {})
+            | {"opa": {"bundle": str(self._policies()), "timeout_ms": 60_000}},
             environment={VARIABLE: self.deployment.url},
         ) as gateway:
             yield gateway
+
+    def _policies(self) -> Path:
+        """Return the shipped policies, with what operators may say of a tenant said of each."""
+        folder = self.data_dir / "rego"
+        if not folder.exists():
+            shutil.copytree(shipped_policies(), folder)
+            said = json.loads((folder / "data.json").read_text(encoding="utf-8"))
+            for path, row in _SAID_OF_TENANTS.items():
+                document = said["regate"]
+                for name in path:
+                    document = document[name]
+                document |= {tenant_name(number): row for number in range(self.tenants)}
+            (folder / "data.json").write_text(json.dumps(said), encoding="utf-8")
+        return folder
 
     async def fill(self, backend: str) -> str:
         """Make all tenants; return in words how long that took."""

@@ -171,6 +171,7 @@ class ManagedOpa:
                 str(self._opa),
                 "run",
                 "--server",
+                "--optimize-store-for-read-speed",
                 "--addr",
                 f"unix://{self.address.socket}",
                 "--unix-socket-perm",
