@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+from typing import Any
+
+from sqlalchemy import Engine, event
 
 from regate_adapters.state.store import SqlStateStore
 from regate_orchestrator.ports import UsageRow
@@ -62,3 +65,24 @@ async def test_additions_at_once_lose_nothing_and_old_days_are_forgotten(store: 
 
     assert (before, gone) == (72, 1)
     assert sum(one.requests for one in await store.usage.report(first=0, last=99, by=["tenant"])) == 60
+
+
+async def test_what_many_persons_used_is_written_in_one_statement(store: SqlStateStore) -> None:
+    many = [used("acme", f"p{number:04}", "small") for number in range(500)]
+    statements: list[str] = []
+
+    def hear(_connection: Any, _cursor: Any, statement: str, *_: Any) -> None:
+        if statement.startswith("INSERT INTO usage"):
+            statements.append(statement)
+
+    event.listen(Engine, "before_cursor_execute", hear)
+    try:
+        await store.usage.add(many)
+        await store.usage.add(many)
+        await store.usage.add([])
+    finally:
+        event.remove(Engine, "before_cursor_execute", hear)
+    found = await store.usage.report(first=0, last=99, by=["principal"])
+
+    assert [one.requests for one in found] == [2] * 500
+    assert len(statements) == 2

@@ -25,16 +25,19 @@ class UsageState:
         self._database = database
 
     async def add(self, rows: Sequence[UsageRow]) -> None:
-        """Add to what is there. In one order, so that two gateways never wait for each other's rows."""
+        """Add to what is there, in one statement. In one order, so that two gateways never wait for each
+        other's rows.
+        """
+        if not rows:
+            return
+        ordered = sorted(rows, key=lambda one: tuple(getattr(one, name) for name in _KEYS))
+        values = [{name: getattr(row, name) for name in (*_KEYS, *_SUMS)} for row in ordered]
         async with self._database.maintenance.writing() as connection:
             is_postgres = connection.dialect.name == "postgresql"
-            for row in sorted(rows, key=lambda one: tuple(getattr(one, name) for name in _KEYS)):
-                values = {name: getattr(row, name) for name in (*_KEYS, *_SUMS)}
-                new = (insert_in_postgres if is_postgres else insert_in_sqlite)(usage).values(values)
-                more = {name: usage.c[name] + new.excluded[name] for name in _SUMS}
-                await connection.execute(
-                    new.on_conflict_do_update(index_elements=[usage.c[name] for name in _KEYS], set_=more)
-                )
+            new = (insert_in_postgres if is_postgres else insert_in_sqlite)(usage)
+            more = {name: usage.c[name] + new.excluded[name] for name in _SUMS}
+            add = new.on_conflict_do_update(index_elements=[usage.c[name] for name in _KEYS], set_=more)
+            await connection.execute(add, values)
 
     async def report(self, *, first: int, last: int, by: Sequence[UsageKey]) -> list[UsageRow]:
         """Return the sums for each value of the keys."""
