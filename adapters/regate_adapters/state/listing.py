@@ -17,7 +17,15 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from regate_adapters.state.database import Database
 from regate_adapters.state.encoding import AnyRow, is_identifier
 from regate_adapters.state.filters.row_filter import RowShape, render
-from regate_orchestrator.filters.expression import FilterPlan, Nothing, expression_of
+from regate_adapters.state.visibility import within
+from regate_orchestrator.filters.expression import (
+    And,
+    Compare,
+    Expression,
+    FilterPlan,
+    Nothing,
+    expression_of,
+)
 from regate_orchestrator.rows import Page, Rows, no_such_cursor
 
 Member = TypeVar("Member")
@@ -28,7 +36,8 @@ _MAX_MEMBERS: Final = 5_000
 @dataclass(frozen=True, slots=True)
 class Listing:
     """What is listed: whose rows, the columns that make the order, the tenant floor, and where the policy
-    finds a row's fields.
+    finds a row's fields. `owner` is the column by which an index finds the rows of one owner, where there is
+    such an index.
     """
 
     tenant: str
@@ -36,6 +45,7 @@ class Listing:
     ordinal: Column[int]
     floor: ColumnElement[bool]
     shape: RowShape
+    owner: Column[str] | None = None
 
 
 def in_parts(members: Sequence[Member]) -> list[Sequence[Member]]:
@@ -63,7 +73,11 @@ async def page_of(
         for param in page.cursors:
             raise no_such_cursor(param)
         return Rows((), has_more=False)
-    permitted = statement.where(listing.floor & render(expression_of(plan), listing.shape, database.json))
+    expression = expression_of(plan)
+    permitted = statement.where(listing.floor & render(expression, listing.shape, database.json))
+    # Said once more, as an index can serve it: a condition as the plan's is rendered never is looked up.
+    if listing.owner is not None and (owner := _only_owner(expression)) is not None:
+        permitted = permitted.where(within(listing.owner, owner))
     # Back from `before` means the rows nearest to it: they are read in the opposite order and turned round.
     descending = (page.order == "desc") != page.is_backwards
     position = tuple_(listing.ordinal, listing.identifier)
@@ -87,6 +101,14 @@ async def page_of(
         has_more=len(rows) > page.limit,
         cursors=cursors,
     )
+
+
+def _only_owner(expression: Expression) -> str | None:
+    """Return whose rows alone the expression holds for, where it demands that of every row."""
+    for part in expression.parts if isinstance(expression, And) else (expression,):
+        if isinstance(part, Compare) and (part.operator, part.field) == ("eq", ("owner",)):
+            return part.value if isinstance(part.value, str) else None
+    return None
 
 
 async def _named(

@@ -32,7 +32,7 @@ from regate_adapters.state.column_types import EXACT, QUERIED, metadata
 
 __all__ = ["api_keys", "metadata", "usage"]  # and all that is here
 
-REVISION: Final = "usage"
+REVISION: Final = "own_responses"
 """The newest migration (`migrations/`), which made the schema what it is here. A database of an older
 one is upgraded when it is opened.
 """
@@ -233,6 +233,7 @@ responses: Final = Table(
     Column("ordinal", BigInteger),
     Column("bytes", BigInteger, nullable=False, server_default="0"),
     Index(None, "tenant", "ordinal"),
+    Index(None, "tenant", "owner", "ordinal"),
     Index(None, "status"),
     Index(None, "thread"),
     Index(None, "ordinal"),

@@ -40,14 +40,29 @@ def overheard() -> Iterator[list[Said]]:
         found.extend(one for one in said.values() if re.match("SELECT|WITH|UPDATE|DELETE", one[0]))
 
 
+async def plan_of(connection: AsyncConnection, said: Said) -> str:
+    """Return in the database's own words how it goes about the statement."""
+    statement, parameters = said
+    if connection.dialect.name == "sqlite":
+        return "\n".join(str(step) for *_, step in await _explained_by_sqlite(connection, said))
+    rows = await connection.exec_driver_sql(f"EXPLAIN {statement}", parameters)
+    return "\n".join(str(line) for (line,) in rows)
+
+
+async def _explained_by_sqlite(connection: AsyncConnection, said: Said) -> list[Any]:
+    statement, parameters = said
+    session: Any = connection
+    found: list[Any] = await session._do(
+        lambda: session._connection().exec_driver_sql(f"EXPLAIN QUERY PLAN {statement}", parameters).all()
+    )
+    return found
+
+
 async def reads_all_of(connection: AsyncConnection, said: Said) -> list[str]:
     """Return what of the statement's plan reads a whole table, or a whole index, of those that grow."""
     statement, parameters = said
     if connection.dialect.name == "sqlite":
-        session: Any = connection
-        plan = await session._do(
-            lambda: session._connection().exec_driver_sql(f"EXPLAIN QUERY PLAN {statement}", parameters).all()
-        )
+        plan = await _explained_by_sqlite(connection, said)
         return [
             step for *_, step in plan if any(re.match(rf"SCAN {table}(_\d+)?\b", step) for table in GROWING)
         ]

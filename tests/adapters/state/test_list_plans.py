@@ -9,9 +9,10 @@ from typing import Any, Final
 
 import pytest
 from sqlalchemy import create_engine, insert, text
-from tests.adapters.state.plans import overheard, pretend_much_is_stored, reads_all_of
+from tests.adapters.state.plans import overheard, plan_of, pretend_much_is_stored, reads_all_of
 from tests.adapters.state.samples import (
     ANN,
+    BOB,
     PATIENT_SECONDS,
     attached_of,
     conversation_of,
@@ -26,13 +27,15 @@ from tests.adapters.state.samples import (
 from regate_adapters.state.encoding import encode, store_columns
 from regate_adapters.state.store import SqlStateStore
 from regate_adapters.state.tables import vector_stores
-from regate_orchestrator.filters.expression import Compare, Everything, FilterPlan, Matching
+from regate_orchestrator.filters.expression import And, Compare, Everything, FilterPlan, Matching
 from regate_orchestrator.principal import Principal
 from regate_orchestrator.rows import Page
 from regate_orchestrator.values import ConversationId, FileId, ResponseId, StoreId
 
 OWN: Final = Matching(Compare("eq", ("owner",), ANN.id))
 """What the shipped policy says of responses, and in part of all else."""
+
+AMONG_OTHERS: Final = Matching(And((OWN.expression, Compare("eq", ("kind",), "response"))))
 
 Look = Callable[[SqlStateStore, FilterPlan], Awaitable[Any]]
 LISTS: Final[dict[str, Look]] = {
@@ -115,3 +118,19 @@ async def test_what_a_caller_asks_for_reads_no_table_whole(
 
     assert said
     assert whole == {}
+
+
+async def test_own_responses_are_listed_without_reading_those_of_colleagues(
+    url: str, filled: SqlStateStore
+) -> None:
+    await filled.responses.save(response_of(BOB, "resp_of_bob"))
+    with overheard() as said:
+        listed = await filled.responses.page(ANN, AMONG_OTHERS, Page(limit=20))
+    if url.startswith("postgres"):
+        pretend_much_is_stored(url)
+    async with filled._database.writing(ANN.tenant) as connection:
+        plan = await plan_of(connection, said[0])
+
+    assert [row.id for row in listed.rows] == ["resp_1"]
+    assert "ix_responses_tenant_owner_ordinal" in plan
+    assert "owner" in plan

@@ -182,6 +182,7 @@ class ResponseState:
             responses.c.ordinal,
             floor=within(responses.c.tenant, principal.tenant),
             shape=_SHAPE,
+            owner=responses.c.owner,
         )
         return await page_of(
             self._database, listing, select(responses), plan=plan, page=page, read=response_row
