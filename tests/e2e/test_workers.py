@@ -216,6 +216,28 @@ async def test_what_one_worker_runs_in_the_background_is_followed_and_cancelled_
     assert seen == {"in_progress"}
 
 
+async def test_what_a_killed_worker_was_at_ends_when_it_is_back(
+    gateway: Served, upstream: ScriptedUpstream
+) -> None:
+    upstream.turns = [hanging] * 2 * WORKERS
+    body = {"model": "small", "input": "hi", "background": True}
+    made: list[str] = []
+    for _ in range(2 * WORKERS):
+        made.append((await gateway.ask("POST", "/v1/responses", json=body)).json()["id"])
+    await gateway.until(lambda: len(upstream.requests) == len(made))
+    for worker in gateway.workers:
+        os.kill(worker, signal.SIGKILL)
+
+    async def ended() -> bool:
+        try:
+            answers = [await gateway.ask(path=f"/v1/responses/{one}") for one in made]
+        except httpx.TransportError:  # none of them is back
+            return False
+        return {answer.json().get("status") for answer in answers} == {"failed"}
+
+    await gateway.until(ended)
+
+
 async def test_sigterm_ends_all_in_order(
     tmp_path: Path, upstream: ScriptedUpstream, policies: Path, deployment: Deployment
 ) -> None:

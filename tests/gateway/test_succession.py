@@ -23,6 +23,19 @@ def test_who_held_the_directory_is_known_once_it_has_let_go(tmp_path: Path) -> N
     assert found == [None, None, first]
 
 
+def test_each_worker_has_a_predecessor_of_its_own(tmp_path: Path) -> None:
+    one, two = GatewayId(mint("gw_")), GatewayId(mint("gw_"))
+    with succession(tmp_path, 1) as held, succession(tmp_path, 2) as beside:
+        held.take(one)
+        beside.take(two)
+        with succession(tmp_path, 1) as again:
+            found = [again.before]
+    with succession(tmp_path, 2) as held, succession(tmp_path, 1) as beside, succession(tmp_path) as alone:
+        found += [held.before, beside.before, alone.before]
+
+    assert found == [None, two, one, None]
+
+
 def test_directory_whose_lock_holds_something_else_or_cannot_be_had_names_nobody(tmp_path: Path) -> None:
     (tmp_path / "gateway.lock").write_bytes(b"gw_ or 1=1\xff")
     with succession(tmp_path) as held:

@@ -15,7 +15,6 @@ from typing import Final
 
 from regate_orchestrator.values import GatewayId
 
-_FILE: Final = "gateway.lock"
 _ID: Final = re.compile(rb"gw_[0-9a-f]{8,128}")
 _MOST: Final = 200
 
@@ -42,11 +41,14 @@ class Succession:
 
 
 @contextmanager
-def succession(data_dir: Path) -> Iterator[Succession]:
-    """Hold the directory until the end, if nobody else does and it can be had."""
+def succession(data_dir: Path, worker: int | None = None) -> Iterator[Succession]:
+    """Hold the directory until the end, a worker its place among others in it, if nobody else does and it can
+    be had.
+    """
+    file = "gateway.lock" if worker is None else f"worker-{worker}.lock"
     try:
         data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
-        descriptor = os.open(data_dir / _FILE, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        descriptor = os.open(data_dir / file, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     except OSError:  # where it matters, others say so
         yield Succession(None)
         return

@@ -40,7 +40,7 @@ from regate_gateway.composition.responses import Outside, Responses, make_respon
 from regate_gateway.composition.seat import Seat
 from regate_gateway.composition.sharing import Sharing, open_sharing, warn_when_not_shared
 from regate_gateway.composition.stores import Stores, open_stores
-from regate_gateway.composition.succession import Succession, succession
+from regate_gateway.composition.succession import succession
 from regate_gateway.config.settings import Settings
 from regate_gateway.http.cors import CrossOrigin
 from regate_gateway.http.middleware import Edge
@@ -232,7 +232,7 @@ async def open_services(
     )
     services = await _services(stack, parts)
     stack.push_async_callback(maintenance.membership.end)
-    await _resume(parts, stack.enter_context(succession(settings.data_dir)))
+    await _resume(stack, parts)
     containers = responses.containers
     if containers is not None:
         stack.push_async_callback(containers.close)
@@ -329,8 +329,10 @@ def _tells_principal(settings: Settings) -> bool:
     return traces is not None and traces.principal
 
 
-async def _resume(parts: Parts, held: Succession) -> None:
+async def _resume(stack: AsyncExitStack, parts: Parts) -> None:
     """Be present, and take up or end what earlier gateways had in flight."""
+    worker = None if parts.seat is None else parts.seat.number
+    held = stack.enter_context(succession(parts.settings.data_dir, worker))
     membership = parts.maintenance.membership
     resumed, interrupted = (
         await parts.documents.ingestion.resume(),

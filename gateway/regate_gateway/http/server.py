@@ -216,10 +216,10 @@ def serve(
     """Serve until SIGINT or SIGTERM, then let running requests finish. Blocks; the application's lifespan
     runs within it.
 
-    `listener` is a socket that has an address already; without it one is bound.
-    `when_listening` is called with the address once requests are answered there. Raises `ConfigurationError`
-    when the address cannot be had or the application does not start, and `SystemExit` when it ended by a fault
-    of its own, so that a supervisor starts it again.
+    `listener` is a socket that has an address already; without it one is bound. `when_listening` is called
+    with the address once requests are answered there. Raises `ConfigurationError` when the address cannot be
+    had or the application does not start, and `SystemExit` when it ended by a fault of its own, so that a
+    supervisor starts it again.
     """
     bound = bind(listen) if listener is None else listener
     address = address_of(bound, listen)
