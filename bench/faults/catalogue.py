@@ -55,9 +55,10 @@ PARTS: Final = ("none", "gateway", "opa", "postgres", "redis", "chroma", "upstre
 
 
 def _killed() -> Iterator[Fault]:
-    """Yield what is killed with SIGKILL, or started again. A worker of a gateway gets a line here too."""
+    """Yield what is killed with SIGKILL, or started again."""
     yield Fault("gateway", "kill -9", lambda world: world.gateways[MANAGED].kill(), _start_gateway, 1.0)
     yield Fault("gateway", "restart", lambda world: world.gateways[MANAGED].end(), _start_gateway, 0.0)
+    yield Fault("gateway", "kill -9 of a worker", _kill_worker, _nothing, mends_itself=True, hold_s=0.0)
     yield Fault(
         "opa", "kill -9 of the gateway's own", _kill_managed_opa, _nothing, mends_itself=True, hold_s=0.0
     )
@@ -86,6 +87,10 @@ async def _nothing(world: World) -> None:
 
 async def _kill_managed_opa(world: World) -> None:
     world.gateways[MANAGED].kill_opa()
+
+
+async def _kill_worker(world: World) -> None:
+    world.gateways[MANAGED].kill_worker()
 
 
 async def _start_gateway(world: World) -> None:

@@ -38,6 +38,8 @@ ENGINES: Final = {"acme": "postgres", "globex": "postgres", "initech": "chroma",
 """The tenants, two on each vector engine."""
 
 MANAGED, BESIDE = "a", "b"
+WORKERS: Final = 2
+"""How many gateway `a` has."""
 _LIMIT: Final = {"default": {"rpm": 500_000}, "tenants": {}, "roles": {}}
 """A limit that nobody reaches: so Redis is asked of each request."""
 
@@ -93,14 +95,21 @@ class GatewayProcess:
 
     def kill_opa(self) -> None:
         """Kill the OPA that it runs."""
+        for child in self._children("--server"):
+            os.kill(child, signal.SIGKILL)
+
+    def kill_worker(self) -> None:
+        """Kill one of its workers."""
+        os.kill(self._children("regate_gateway.workers.worker")[0], signal.SIGKILL)
+
+    def _children(self, called: str) -> list[int]:
         assert self.process is not None
-        for children in Path(f"/proc/{self.process.pid}/task").glob("*/children"):
-            for child in children.read_text().split():
-                if (
-                    b"opa\0run" in (command := Path(f"/proc/{child}/cmdline").read_bytes())
-                    or b"--server" in command
-                ):
-                    os.kill(int(child), signal.SIGKILL)
+        pids = [
+            int(child)
+            for tasks in Path(f"/proc/{self.process.pid}/task").glob("*/children")
+            for child in tasks.read_text().split()
+        ]
+        return [pid for pid in pids if called.encode() in Path(f"/proc/{pid}/cmdline").read_bytes()]
 
 
 @dataclass
@@ -119,7 +128,11 @@ class World:
     def look(self) -> None:
         """Look at what the gateways wrote down since the last time."""
         for gateway in self.gateways.values():
-            self.watch.files(gateway.folder / "log", *(gateway.folder.glob("data/audit*")))
+            self.watch.files(
+                gateway.folder / "log",
+                *gateway.folder.glob("data/audit*"),
+                *gateway.folder.glob("data/audit/worker-*"),
+            )
 
 
 @asynccontextmanager
@@ -183,7 +196,12 @@ def _gateway(world: World, name: str, database: str, opa: dict[str, Any]) -> Gat
     gateway = GatewayProcess(name, free_port(), folder, {"FAULTS_DATABASE_URL": database})
     settings = {
         "data_dir": str(folder / "data"),
-        "listen": {"port": gateway.port, "shutdown_notice_s": 0, "shutdown_grace_s": 2},
+        "listen": {
+            "port": gateway.port,
+            "shutdown_notice_s": 0,
+            "shutdown_grace_s": 2,
+            "workers": WORKERS if name == MANAGED else 1,
+        },
         "upstreams": [{"name": "model", "base_url": f"http://127.0.0.1:{links['upstream'].port}/v1"}],
         "auth": {
             "jwt": {

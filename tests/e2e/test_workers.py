@@ -273,11 +273,23 @@ async def test_sigterm_ends_all_in_order(
     assert not [pid for pid in everyone if Path(f"/proc/{pid}").exists()]
 
 
-async def test_nothing_is_left_of_a_supervisor_that_is_killed(gateway: Served) -> None:
-    everyone = list(gateway.children)
-    gateway.process.kill()
-    await gateway.process.wait()
-    await gateway.until(lambda: not [pid for pid in everyone if _runs(pid)])
+async def test_supervisor_that_is_killed_leaves_nothing_in_the_way_of_the_next(
+    tmp_path: Path, upstream: ScriptedUpstream, policies: Path, deployment: Deployment
+) -> None:
+    upstream.turns = [hanging]
+    body = {"model": "small", "input": "hi", "background": True}
+    long = {"shutdown_grace_s": 600, "shutdown_notice_s": 600}  # nobody may wait for it
+    async with serving(tmp_path, upstream, policies, deployment, **long) as gateway:
+        everyone = list(gateway.children)
+        made = (await gateway.ask("POST", "/v1/responses", json=body)).json()["id"]
+        await gateway.until(lambda: len(upstream.requests) == 1)
+        gateway.process.kill()
+        await gateway.process.wait()
+        await gateway.until(lambda: not [pid for pid in everyone if _runs(pid)])
+    async with serving(tmp_path, upstream, policies, deployment) as gateway:
+        found = await gateway.ask_all(path=f"/v1/responses/{made}")
+
+    assert {answer.json()["status"] for answer in found} == {"failed"}
 
 
 def _runs(pid: int) -> bool:

@@ -90,8 +90,8 @@ class WorkerSeat:
         self._opened.send("serving", revision=revision)
 
     async def work(self) -> None:
-        """Listen to the supervisor until cancelled. Without it there is no OPA: then the process is ended, as
-        by an interrupt.
+        """Listen to the supervisor until cancelled. Without it there is no OPA, so nothing can be answered:
+        then the process is ended without waiting for what runs, and another supervisor can have its place.
         """
         line = self._opened
         async with asyncio.TaskGroup() as answers:
@@ -101,6 +101,7 @@ class WorkerSeat:
                 else:
                     self._hear(message)
             _log.error("supervisor_gone")
+            signal.raise_signal(signal.SIGINT)
             signal.raise_signal(signal.SIGINT)
 
     @property
