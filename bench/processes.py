@@ -33,6 +33,28 @@ def usage_of(pid: int | None) -> Usage:
     """Return what a process and its living descendants used so far; nothing where there is none, or where the
     system does not say.
     """
+    if pid is None or not (family := _family(pid)):
+        return Usage()
+    by_name: dict[str, float] = {}
+    for name, seconds in family.values():
+        by_name[name] = by_name.get(name, 0.0) + seconds
+    return Usage(by_name, resident_mib(pid))
+
+
+def descendant(pid: int, name: str) -> int | None:
+    """Return a living process of this program that descends from another."""
+    return next((one for one, (found, _) in _family(pid).items() if found == name), None)
+
+
+def resident_mib(pid: int) -> float:
+    """Return the resident memory of one process, in MiB."""
+    status = Path(f"/proc/{pid}/status").read_text(encoding="ascii")
+    line = next(line for line in status.splitlines() if line.startswith("VmRSS"))
+    return int(line.split()[1]) / 1024
+
+
+def _family(pid: int) -> dict[int, tuple[str, float]]:
+    """Return the names and the seconds of processor time of a process and its living descendants."""
     found: dict[int, tuple[str, int, float]] = {}
     for entry in Path("/proc").glob("[0-9]*"):
         try:
@@ -41,21 +63,8 @@ def usage_of(pid: int | None) -> Usage:
             continue
         fields = rest.split()
         found[int(entry.name)] = name, int(fields[1]), (int(fields[11]) + int(fields[12])) / _TICKS
-    if pid is None or pid not in found:
-        return Usage()
-    by_name: dict[str, float] = {}
     parents = {child: parent for child, (_, parent, _) in found.items()}
-    for one, (name, _, seconds) in found.items():
-        if _descends(one, pid, parents):
-            by_name[name] = by_name.get(name, 0.0) + seconds
-    return Usage(by_name, resident_mib(pid))
-
-
-def resident_mib(pid: int) -> float:
-    """Return the resident memory of one process, in MiB."""
-    status = Path(f"/proc/{pid}/status").read_text(encoding="ascii")
-    line = next(line for line in status.splitlines() if line.startswith("VmRSS"))
-    return int(line.split()[1]) / 1024
+    return {one: (name, seconds) for one, (name, _, seconds) in found.items() if _descends(one, pid, parents)}
 
 
 def _descends(process: int, ancestor: int, parents: dict[int, int]) -> bool:

@@ -52,10 +52,17 @@ class Client:
 
     async def upload(self) -> str:
         """Return the id of a new file."""
+        status, made = await self.send_file()
+        if status != 200:
+            raise RuntimeError(made)
+        return str(made["id"])
+
+    async def send_file(self) -> tuple[int, Any]:
+        """Upload a file; return the status and the body of what was answered."""
         form = aiohttp.FormData({"purpose": "assistants"})
         form.add_field("file", _TEXT.encode(), filename="leave.md")
         async with self._session.post(f"{self._url}/files", data=form, headers=self._headers) as answer:
-            return str((await answer.json())["id"])
+            return answer.status, await answer.json()
 
     async def store(self, name: str, file: str, **more: Any) -> str:
         """Return the id of a new vector store, once the file can be found in it."""
