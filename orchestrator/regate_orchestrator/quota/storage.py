@@ -72,6 +72,11 @@ class Storage:
         self._coming: Counter[tuple[str, str]] = Counter()
         self._counted: dict[tuple[str, str], _Counted] = {}
 
+    @property
+    def held(self) -> int:
+        """Return of how many callers a sum is remembered."""
+        return len(self._counted)
+
     @asynccontextmanager
     async def room(self, context: Context, request: JsonObject, *, size: int) -> AsyncIterator[None]:
         """Hold room for so many bytes until they are stored. `request` is the input's key of that
@@ -99,12 +104,22 @@ class Storage:
         """
         counted = self._counted.get(who)
         if counted is None or self._clock() >= counted.until or counted.bytes + self._coming[who] > most:
-            if len(self._counted) >= _MAX_COUNTED:
-                self._counted.clear()
             until = self._clock() + _COUNTED_SECONDS
-            counted = self._counted[who] = _Counted(await self._stored_bytes.of(principal), until)
+            counted = _Counted(await self._stored_bytes.of(principal), until)
+            self._counted.pop(who, None)  # so that the oldest sum comes first
+            self._forget_old()
+            self._counted[who] = counted
         if counted.bytes + self._coming[who] > most:
             raise _exhausted(most)
+
+    def _forget_old(self) -> None:
+        """Forget the sums that are out of date, and the oldest where there are too many."""
+        now = self._clock()
+        while self._counted:
+            oldest = next(iter(self._counted))
+            if now < self._counted[oldest].until and len(self._counted) < _MAX_COUNTED:
+                return
+            del self._counted[oldest]
 
 
 def _exhausted(most: int) -> NotPermitted:

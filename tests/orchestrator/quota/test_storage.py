@@ -38,8 +38,8 @@ class Place:
         policy = Policy(answers={RULE: {"max_bytes": 100}})
         self.storage = Storage(Enforcer(policy, Records(), {}), self.stored, clock=lambda: self.now)
 
-    async def store(self, size: int) -> None:
-        async with self.storage.room(CONTEXT, {}, size=size):
+    async def store(self, size: int, *, context: Context = CONTEXT) -> None:
+        async with self.storage.room(context, {}, size=size):
             self.stored.bytes += size
 
 
@@ -69,3 +69,28 @@ async def test_sum_ends_after_a_few_seconds() -> None:
     place.now += 5
     with pytest.raises(NotPermitted):
         await place.store(10)
+
+
+async def test_of_who_does_not_come_back_no_sum_is_kept() -> None:
+    place, held = Place(), []
+    for number in range(100):
+        await place.store(0, context=Context(Principal(f"p{number}", "acme"), RequestId("req_1")))
+        held.append(place.storage.held)
+        place.now += 1
+
+    assert max(held) == 5
+
+
+async def test_a_sum_made_anew_is_kept_for_as_long_as_others() -> None:
+    place, bob = Place(), Context(Principal("bob", "acme"), RequestId("req_2"))
+    await place.store(0)
+    place.now += 4
+    await place.store(0, context=bob)
+    place.now += 4
+    await place.store(0)
+    place.now += 4
+    await place.store(0, context=bob)
+    await place.store(0)
+
+    assert place.stored.sums == 4
+    assert place.storage.held == 2
