@@ -19,12 +19,15 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Awaitable, Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any, Final
 from urllib.parse import urlsplit
 
+import psycopg
 from psycopg import sql
 from tests.deployments import VARIABLE, Deployment, on_postgres
 from tests.postgres import Postgres, running_postgres
@@ -37,6 +40,7 @@ from regate_gateway.config.settings import Settings
 GATEWAYS: Final = 2
 WORKERS: Final = 2
 _START_SECONDS: Final = 120.0
+_ATTEMPTS: Final = 5
 _SEALING: Final = "SEALING_KEY"
 
 
@@ -56,7 +60,13 @@ class Fleet:
         """Forget all that clients made."""
         gone = sorted(set(self._tables()) - self.kept)
         names = sql.SQL(", ").join(sql.Identifier(*name) for name in gone)
-        self.postgres.execute(sql.SQL("TRUNCATE {} CASCADE").format(names), database=self._database)
+        statement = sql.SQL("TRUNCATE {} CASCADE").format(names)
+        for attempt in range(_ATTEMPTS):
+            try:
+                self.postgres.execute(statement, database=self._database)
+                break
+            except psycopg.errors.DeadlockDetected:  # the gateways' own work goes on meanwhile
+                assert attempt < _ATTEMPTS - 1
         self.redis.forget()
 
     def _tables(self) -> list[tuple[str, str]]:
@@ -124,6 +134,29 @@ def running_fleet(upstream: str, *, ports: Sequence[int] = ()) -> Iterator[Fleet
             )
         }
         yield Fleet(tuple(urls), tuple(each), deployment, postgres, redis, frozenset(kept))
+
+
+@contextmanager
+def listing_models(port: int) -> Iterator[None]:
+    """Have an upstream at this port that says which models it has, and no more."""
+
+    class Models(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response(200)
+            self.send_header("content-type", "application/json")
+            self.end_headers()
+            entries = [{"id": name, "object": "model"} for name in ("small", "large")]
+            self.wfile.write(json.dumps({"object": "list", "data": entries}).encode())
+
+        def log_message(self, *_: Any) -> None:
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", port), Models) as server, ThreadPoolExecutor(1) as beside:
+        beside.submit(server.serve_forever)
+        try:
+            yield
+        finally:
+            server.shutdown()
 
 
 def _settings(

@@ -8,7 +8,7 @@ import json
 import shutil
 import ssl
 from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import ExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -19,7 +19,7 @@ import openai
 import pytest
 from aiohttp import web
 from tests.deployments import EMBEDDED, NAMES, VARIABLE, Deployment, on_postgres
-from tests.fleet import Fleet, alternating, running_fleet
+from tests.fleet import Fleet, alternating, listing_models, running_fleet
 from tests.patience import PATIENT_SECONDS, wait_patiently
 from tests.readers import shared_readers
 
@@ -296,8 +296,10 @@ def fleet(request: pytest.FixtureRequest) -> Iterator[Fleet | None]:
     if not request.config.getoption("--fleet"):
         yield None
         return
-    with running_fleet(f"http://127.0.0.1:{UPSTREAM_PORT}/v1") as running:
-        yield running
+    with ExitStack() as stack:
+        with listing_models(UPSTREAM_PORT):  # which the gateways ask for when they start
+            fleet = stack.enter_context(running_fleet(f"http://127.0.0.1:{UPSTREAM_PORT}/v1"))
+        yield fleet
 
 
 @pytest.fixture
@@ -323,7 +325,7 @@ def policies(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fleet: Fleet | Non
     who may still be writing.
     """
     if fleet is not None:
-        return shipped_policies()
+        pytest.skip("it changes the policies")
     monkeypatch.setattr("regate_adapters.opa.policies.watching._STILL_SECONDS", 0)
     return Path(shutil.copytree(shipped_policies(), tmp_path / "rego"))
 
@@ -336,6 +338,8 @@ def deployment(
     (`only_on`).
     """
     if fleet is not None:
+        if "world" not in request.fixturenames:
+            pytest.skip("it starts what it asks")
         yield fleet.deployment
         return
     if request.param == EMBEDDED.name:
@@ -348,15 +352,9 @@ def deployment(
 
 @pytest.fixture
 def configure(
-    tmp_path: Path,
-    upstream: ScriptedUpstream,
-    policies: Path,
-    deployment: Deployment,
-    fleet: Fleet | None,
+    tmp_path: Path, upstream: ScriptedUpstream, policies: Path, deployment: Deployment
 ) -> Callable[..., Settings]:
     """Settings for a gateway of this test's own."""
-    if fleet is not None:
-        pytest.skip("it configures a gateway of its own")
 
     def settings(**changes: Any) -> Settings:
         values: dict[str, Any] = {
@@ -375,15 +373,18 @@ def configure(
 async def world(
     request: pytest.FixtureRequest,
     upstream: ScriptedUpstream,
-    policies: Path,
     deployment: Deployment,
     fleet: Fleet | None,
 ) -> AsyncIterator[World]:
     if fleet is None:
-        configure = request.getfixturevalue("configure")
+        configure, policies = request.getfixturevalue("configure"), request.getfixturevalue("policies")
         async with started(configure(), upstream, policies) as running:
             yield running
         return
+    if "caplog" in request.fixturenames or request.node.get_closest_marker("one_process"):
+        pytest.skip("it looks at one process")
+    if any(hasattr(request.module, own) for own in ("configure", "policies")):
+        pytest.skip("it configures a gateway of its own")
     fleet.clear()
     among = FleetWorld(fleet, upstream)
     yield among

@@ -4,6 +4,7 @@ can still be asked again.
 
 from __future__ import annotations
 
+import pytest
 from tests.e2e.conftest import World, text, tool_call
 from tests.e2e.test_responses import leave_store, search_tool
 
@@ -18,6 +19,7 @@ def written(world: World) -> int:
     return sum(path.stat().st_size for path in segments_in(world.settings.audit.path))
 
 
+@pytest.mark.one_process
 async def test_the_record_of_a_turn_does_not_grow_with_the_conversation_and_can_be_asked_again(
     world: World,
 ) -> None:

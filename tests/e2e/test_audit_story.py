@@ -7,6 +7,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+import pytest
 from click.testing import CliRunner, Result
 from tests.deployments import only_on
 from tests.e2e.conftest import World, text, tool_call
@@ -46,6 +47,7 @@ async def test_the_story_of_an_answer_names_all_that_it_was_made_of(world: World
     )
 
 
+@pytest.mark.one_process
 async def test_the_log_of_a_running_gateway_is_whole(world: World, tmp_path: Path) -> None:
     await made(world)
     key = tmp_path / "key.pem"

@@ -518,6 +518,7 @@ async def test_what_is_not_known_or_does_not_fit_is_refused_by_its_place(world: 
     assert world.upstream.requests == []
 
 
+@pytest.mark.one_process
 @only_on("embedded")
 async def test_bodies_are_checked_before_anything_is_decided_or_counted(world: World) -> None:
     before_upstream = [

@@ -57,6 +57,7 @@ TOLD: dict[str, tuple[Turn, int]] = {
 }
 
 
+@pytest.mark.one_process
 async def test_an_error_in_a_success_is_an_error_and_costs_no_tokens(world: World) -> None:
     found = {}
     async with world.http() as http:
@@ -128,6 +129,7 @@ def refusing(status: int) -> Turn:
     return answer
 
 
+@pytest.mark.one_process
 async def test_key_that_the_upstream_refuses_is_seen_where_operators_look(world: World) -> None:
     world.upstream.turns = [refusing(401)]
     async with httpx.AsyncClient(base_url=world.url, timeout=PATIENT_SECONDS) as anyone, world.http() as http:

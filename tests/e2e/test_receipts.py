@@ -63,6 +63,7 @@ async def test_whatever_was_decided_has_a_receipt_of_its_request(
     assert (answer.status_code, record["request_id"]) == (status, answer.headers["x-request-id"])
 
 
+@pytest.mark.one_process
 async def test_requests_at_the_same_time_have_each_its_own(world: World) -> None:
     world.upstream.turns = [text("Hello.")] * 20
     async with world.http() as client:

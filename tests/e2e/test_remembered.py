@@ -17,6 +17,7 @@ from tests.e2e.test_edge import CHAT
 pytestmark = only_on("embedded")
 
 
+@pytest.mark.one_process
 async def test_second_request_asks_nothing_and_its_record_says_from_when_it_was_decided(world: World) -> None:
     async with world.http() as http:
         answers = [await http.post("/chat/completions", json=CHAT) for _ in range(2)]
