@@ -83,7 +83,11 @@ async def _prepared(person: Person, few: asyncio.Semaphore) -> None:
 
 async def _at_the_end(world: World, load: Load) -> Found:
     """Return what of everything that was ever acknowledged is lost; what was in flight has had time to end."""
-    give_up = time.monotonic() + _UNFINISHED_SECONDS
+    give_up, probes, leaks = (
+        time.monotonic() + _UNFINISHED_SECONDS,
+        world.watch.probes,
+        len(world.watch.leaks),
+    )
     found = Found("end", "everything once more")
 
     async def lost(person: Person) -> list[str]:
@@ -95,7 +99,7 @@ async def _at_the_end(world: World, load: Load) -> Found:
         found.lost += [one for one in kept if not is_stuck(one)]
         found.stuck += [one for one in kept if is_stuck(one)]
     world.look()
-    found.requests, found.probes = len(world.watch.exchanges), 0
+    found.probes, found.leaked = world.watch.probes - probes, world.watch.leaks[leaks:]
     return found
 
 

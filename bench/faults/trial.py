@@ -154,10 +154,11 @@ class Trial:
     async def _recover(self, found: Found, mended: float) -> None:
         """Try everything again and again until it works, at each gateway and on each engine.
 
-        What fails at first counts from the repair until it works. What works at its first try counts with what
-        that try took: how long it had to wait for its turn is ours.
+        What fails after the repair counts until it works, and is tried until it does. Where nothing fails, the
+        first success counts: how long others had to wait for their turn is ours.
         """
         done: dict[str, float] = {}
+        first: list[tuple[str, float]] = []
         failed: set[tuple[tuple[str, str], str]] = set()
         waiting: dict[tuple[str, str], deque[str]] = {}
         for person in self._load.probers:
@@ -167,22 +168,24 @@ class Trial:
             place = person.gateway.name, person.engine
             while waiting[place]:
                 surface = waiting[place].popleft()
-                begun, retried = time.monotonic(), person.caller.retried
+                retried = person.caller.retried
                 try:
                     await person.do(surface)
                 except _NOT_DONE:
                     failed.add((place, surface))
-                    waiting[place].append(surface)
+                    waiting[place].appendleft(surface)
                     await asyncio.sleep(_BETWEEN_SECONDS)
                 else:
-                    is_first = (place, surface) not in failed and person.caller.retried == retried
-                    since = begun if is_first else mended
-                    done[f"{surface} at {place[0]} on {place[1]}"] = time.monotonic() - since
+                    took = time.monotonic() - mended
+                    first.append((f"{surface} at {place[0]} on {place[1]}", took))
+                    if (place, surface) in failed or person.caller.retried > retried:
+                        done[first[-1][0]] = took
 
         async def ready(name: str) -> None:
             while not any(one > mended for one in self._ready[name]):
                 await asyncio.sleep(_BETWEEN_SECONDS)
-            done[f"readiness of {name}"] = next(one for one in self._ready[name] if one > mended) - mended
+            if any(one > mended for one in self._unready[name]):
+                done[f"readiness of {name}"] = next(one for one in self._ready[name] if one > mended) - mended
 
         tasks = [asyncio.get_running_loop().create_task(work(person)) for person in self._load.probers]
         tasks += [asyncio.get_running_loop().create_task(ready(name)) for name in self._world.gateways]
@@ -190,7 +193,11 @@ class Trial:
         for task in late:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
-        found.last, found.recovery_s = max(done.items(), key=lambda one: one[1], default=("nothing", 0.0))
+        found.last, found.recovery_s = max(
+            done.items(), key=lambda one: one[1], default=("nothing failed", 0.0)
+        )
+        if first and not done:
+            found.recovery_s = first[0][1]
         if late:
             found.recovery_s = float("inf")
             found.last = ", ".join(

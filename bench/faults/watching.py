@@ -91,7 +91,8 @@ class Watch:
 
     def files(self, *places: Path) -> None:
         """Look at the new lines of logs and audit logs, in which no text of a tenant may be."""
-        for path in (path for place in places for path in sorted(place.rglob("*")) if path.is_file()):
+        found = [path for place in places for path in (place, *sorted(place.rglob("*")))]
+        for path in filter(Path.is_file, found):
             with path.open("rb") as lines:
                 lines.seek(self._read.get(path, 0))
                 data = lines.read()
