@@ -17,7 +17,8 @@ import pytest
 from starlette.types import Message, Receive, Scope, Send
 from tests.gateway.conftest import Connect, Later, answer, application, listen
 
-from regate_gateway.http.server import Running, authority
+from regate_gateway.config.listen_settings import Listen
+from regate_gateway.http.server import Running, authority, bind
 from regate_orchestrator.errors import ConfigurationError
 
 GET = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n"
@@ -293,6 +294,47 @@ async def test_address_in_use_is_a_configuration_error() -> None:
         pytest.raises(ConfigurationError, match="cannot be bound"),
     ):
         Running(application(empty), listen().model_copy(update={"port": taken.getsockname()[1]}))
+
+
+async def test_who_connects_before_the_application_has_started_is_refused_and_not_kept_waiting() -> None:
+    refused = []
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        assert scope["type"] == "lifespan"
+        await receive()
+        try:
+            await asyncio.open_connection("127.0.0.1", server.port)
+        except ConnectionRefusedError:
+            refused.append(True)
+        await send({"type": "lifespan.startup.complete"})
+        await receive()
+        await send({"type": "lifespan.shutdown.complete"})
+
+    async with (server := Running(app, Listen(port=0))):
+        _, writer = await asyncio.open_connection("127.0.0.1", server.port)
+        writer.close()
+
+    assert refused == [True]
+
+
+async def test_address_that_another_is_first_to_listen_at_ends_the_start() -> None:
+    ended = []
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        assert scope["type"] == "lifespan"
+        await receive()
+        taking.listen()
+        await send({"type": "lifespan.startup.complete"})
+        await receive()
+        ended.append(True)
+        await send({"type": "lifespan.shutdown.complete"})
+
+    server = Running(app, Listen(port=0))
+    with bind(Listen(port=server.port)) as taking, pytest.raises(ConfigurationError, match="listen: "):
+        async with server:
+            pass
+
+    assert ended == [True]
 
 
 async def test_application_that_fails_to_start_is_one_error_with_its_reason_and_no_exit(

@@ -96,6 +96,9 @@ class _Server(uvicorn.Server):
                 await super().startup(sockets)
         except SystemExit:
             raise ConfigurationError(self.lifespan.failure) from None
+        except OSError as error:  # another had the address too, and was first to listen
+            await self.lifespan.shutdown()
+            raise ConfigurationError(f"listen: {error.strerror}") from error
         if self._when_listening is not None:
             await self._when_listening()
         self.listening.set()
@@ -153,10 +156,10 @@ def _handshakes_within(seconds: float) -> Iterator[None]:
 
 
 def bind(listen: Listen) -> socket.socket:
-    """Return the listening socket. Raises `ConfigurationError` when the address cannot be had."""
-    listener = _bound(listen)
-    listener.listen(_BACKLOG)
-    return listener
+    """Return a socket that has the address. It listens once it is served: who connects before is refused, and
+    not kept waiting. Raises `ConfigurationError` when the address cannot be had.
+    """
+    return _bound(listen)
 
 
 def reserve(listen: Listen) -> socket.socket:
