@@ -164,7 +164,7 @@ def _add_indexes(database: Path) -> None:
             with closing(sqlite3.connect(f"{database.absolute().as_uri()}?mode=rw", uri=True)) as connection:
                 connection.execute(statement)
         except sqlite3.Error as error:
-            _log.warning("chroma_index_missing", extra={"table": table, "cause": str(error)})
+            _log.warning("chroma_index_missing", extra={"detail": table, "cause": str(error)})
 
 
 def _hold(path: Path) -> int:
