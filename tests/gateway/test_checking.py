@@ -121,3 +121,13 @@ def test_every_fault_is_told_at_once() -> None:
 
 def test_nothing_is_wrong_with_the_defaults() -> None:
     assert found("") == []
+
+
+def test_workers_may_use_engines_that_are_servers(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("URL", "postgresql://regate@127.0.0.1/regate")
+    stores = "{a: {kind: pgvector, url_env: URL}, b: {kind: chroma_server, url: 'http://127.0.0.1:8000'}}"
+    settings = (
+        f"{{listen: {{workers: 2}}, state: {{url_env: URL}}, vector: {{default: a, stores: {stores}}}}}"
+    )
+
+    assert found(settings) == []

@@ -87,6 +87,8 @@ class EngineKind(ABC, Generic[S]):
     extra: ClassVar[Extra | None] = None
     keeps: ClassVar[bool] = True
     """Whether the vectors survive a restart, so that it can be recommended."""
+    of_one_process: ClassVar[bool] = False
+    """Whether it lies in one gateway's process, so that no other can use the same vectors."""
     server: ClassVar[str | None] = None
     """What kind of server a proof needs; None for an engine inside this process."""
 

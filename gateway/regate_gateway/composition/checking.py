@@ -181,7 +181,7 @@ def _check_workers(settings: Settings) -> None:
     found += [
         f"vector.stores.{name}.kind: {engine.kind} lies in one process; workers need a server"
         for name, engine in settings.vector.stores.items()
-        if KINDS[engine.kind].server is None
+        if KINDS[engine.kind].of_one_process
     ]
     if settings.opa.shadow is not None:
         found.append("opa.shadow: a candidate is compared by one process only")

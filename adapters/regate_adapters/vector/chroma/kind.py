@@ -22,6 +22,7 @@ class Chroma(EngineKind[ChromaSettings]):
 
     settings = ChromaSettings
     title = "Chroma embedded"
+    of_one_process = True
 
     def check(self, configured: Configured[ChromaSettings]) -> None:
         """Accept: whether the directory can be used is checked for every embedded engine."""

@@ -18,6 +18,7 @@ class Memory(EngineKind[MemorySettings]):
     settings = MemorySettings
     title = "memory (lost at exit)"
     keeps = False
+    of_one_process = True
 
     def check(self, configured: Configured[MemorySettings]) -> None:
         """Accept: there is nothing to set."""
