@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
+from typing import Final
 
 from regate_orchestrator.authz.answers import allows, is_misshapen, qualifying_rules, texts
 from regate_orchestrator.authz.decisions import Allow, Decision, Deny, Point, Question
@@ -15,6 +16,12 @@ from regate_orchestrator.authz.measuring import DecisionMetrics
 from regate_orchestrator.errors import PolicyUnavailable
 from regate_orchestrator.ports import Answer, PolicyEngine
 from regate_orchestrator.values import Json, JsonObject
+
+_TRIES: Final = 3
+
+
+class _PolicyChanged(Exception):
+    """Another policy came into force between an answer and what qualifies it."""
 
 
 class Asking:
@@ -30,7 +37,17 @@ class Asking:
             return await self._engine.ask(rule, document)
 
     async def decide(self, question: Question, document: JsonObject) -> Decision:
-        """Return the decision on a question, asked with this input."""
+        """Return the decision on a question, asked with this input: all of it of one policy, and asked anew
+        where another comes into force meanwhile.
+        """
+        for _ in range(_TRIES):
+            try:
+                return await self._decided(question, document)
+            except _PolicyChanged:
+                continue
+        raise PolicyUnavailable(f"the policy changed {_TRIES} times while {question.point.value} was asked")
+
+    async def _decided(self, question: Question, document: JsonObject) -> Decision:
         answer, said = await self._asked(question, document)
         if is_misshapen(question.point, answer):
             raise PolicyUnavailable(f"{question.point.value} has not the shape that is asked for")
@@ -71,7 +88,7 @@ class Asking:
                 raise first
             answer = first if first.revision == revision else await self.ask(rule, document)
             if answer.revision != revision:
-                raise PolicyUnavailable(f"the policy changed while {question.point.value} was asked")
+                raise _PolicyChanged
             if answer.defined:
                 decision_attributes[name] = answer.value
         return decision_attributes
@@ -84,6 +101,6 @@ class Asking:
         for name in qualifying_rules(point, answer.value):
             more = await self.ask(f"{point.package}/{name}", document)
             if more.revision != answer.revision:
-                raise PolicyUnavailable(f"the policy changed while {point.value} was asked")
+                raise _PolicyChanged
             said[name] = more.value
         return Allow(answer.revision, said)

@@ -213,10 +213,27 @@ async def test_quality_of_another_policy_is_asked_once_more() -> None:
     assert [rule for rule, _ in policy.asked].count("regate/route/backend") == 2
 
 
+async def test_decision_is_asked_anew_when_the_policy_changes_before_what_qualifies_it() -> None:
+    changed = ["r2"] * 5
+    enforcer, policy = uneven(
+        revisions={
+            "regate/route/allow": ["r1", *changed],
+            "regate/route/backend": [*changed],
+            "regate/route/obligations": [*changed],
+        }
+    )
+    decision = await enforcer.decide(CONTEXT, QUALIFIED)
+
+    assert decision == Allow("r2", {"backend": "vllm"})
+    assert [rule for rule, _ in policy.asked].count("regate/route/allow") == 2
+
+
 async def test_quality_that_stays_of_another_policy_ends_the_operation() -> None:
-    enforcer, _ = uneven(revisions={"regate/route/backend": ["r0", "r2"]})
+    enforcer, policy = uneven(revisions={"regate/route/backend": ["r0"] * 6})
     with pytest.raises(PolicyUnavailable):
         await enforcer.decide(CONTEXT, QUALIFIED)
+
+    assert [rule for rule, _ in policy.asked].count("regate/route/allow") == 3
 
 
 # ---------------------------------------------------------------- batches
