@@ -1,1 +1,1 @@
-"""`regate serve --workers N`: one supervisor with OPA, and N workers that serve on one socket."""
+"""`regate serve --workers N`: one supervisor with OPA, and N workers that serve at one address."""

@@ -5,6 +5,7 @@ nobody else has.
 from __future__ import annotations
 
 import asyncio
+import itertools
 import json
 import socket
 from collections.abc import AsyncIterator
@@ -22,6 +23,8 @@ class Line:
     def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self._reader = reader
         self._writer = writer
+        self._questions = itertools.count()
+        self._asked: dict[int, asyncio.Future[Any]] = {}
 
     @classmethod
     async def over(cls, end: socket.socket) -> Self:
@@ -33,8 +36,19 @@ class Line:
         if not self._writer.is_closing():
             self._writer.write(json.dumps({"kind": kind, **said}).encode() + b"\n")
 
+    def ask(self, kind: str) -> asyncio.Future[Any]:
+        """Ask the other end this; return what will be its answer. Somebody must read `messages` meanwhile."""
+        question = next(self._questions)
+        self._asked[question] = answer = asyncio.get_running_loop().create_future()
+        self.send(kind, question=question)
+        return answer
+
+    def answer(self, message: Message, said: Any) -> None:
+        """Answer what was asked with this message."""
+        self.send("answer", question=message["question"], said=said)
+
     async def messages(self) -> AsyncIterator[Message]:
-        """Yield what the other end says, until it is gone."""
+        """Yield what the other end says, until it is gone, but its answers: whoever asked has those."""
         while True:
             try:
                 said = await self._reader.readline()
@@ -42,7 +56,11 @@ class Line:
                 return
             if not said.endswith(b"\n"):
                 return
-            yield json.loads(said)
+            message = json.loads(said)
+            if message["kind"] != "answer":
+                yield message
+            elif not (answer := self._asked.pop(message["question"])).done():
+                answer.set_result(message["said"])
 
     def close(self) -> None:
         """Be gone for the other end."""

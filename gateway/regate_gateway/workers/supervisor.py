@@ -18,12 +18,11 @@ from functools import partial
 from typing import Any, Final
 
 from regate_gateway.composition.opening import OpenedPolicy, open_policy
-from regate_gateway.composition.opening import Worker as Work
 from regate_gateway.config.loading import show
 from regate_gateway.config.settings import Settings
 from regate_gateway.http.server import LAST_WORDS_SECONDS, address_of, reserve
 from regate_gateway.telemetry.exposition import Figures, figures_of, together
-from regate_gateway.workers.line import Message
+from regate_gateway.workers.line import Line, Message
 from regate_gateway.workers.process import WorkerProcess
 from regate_orchestrator.errors import ConfigurationError
 from regate_orchestrator.metrics import Metrics
@@ -90,8 +89,7 @@ class Supervisor:
             try:
                 async with asyncio.TaskGroup() as group:
                     policy = () if self._policy is None else self._policy.workers
-                    beside: list[asyncio.Task[object]] = [group.create_task(self._tell_problem())]
-                    beside += [group.create_task(_worked(work)) for work in policy]
+                    beside = [group.create_task(work()) for work in (self._tell_problem, *policy)]
                     keeping = [
                         group.create_task(self._keep(number, group))
                         for number in range(1, self._settings.listen.workers + 1)
@@ -120,7 +118,7 @@ class Supervisor:
                 status = await worker.ended()
                 why = await _soon(hearing)
             finally:
-                worker.close()
+                worker.line.close()
                 del self._workers[number]
                 self._serving.discard(number)
             self._gone = together([self._gone, tuple(one for one in worker.figures if one.only_grows)])
@@ -138,12 +136,12 @@ class Supervisor:
     async def _listen_to(self, worker: WorkerProcess, group: asyncio.TaskGroup) -> str | None:
         """Do what the worker asks for until it is gone; return why it did not start, if it says so."""
         why = None
-        while (message := await worker.next_message()) is not None:
+        async for message in worker.line.messages():
             match message["kind"]:
                 case "serving":
                     self._note_serving(worker.number, message)
                 case "figures_of_all":
-                    group.create_task(self._tell_figures(worker, message["question"]))
+                    group.create_task(self._tell_figures(worker.line, message))
                 case "failed":
                     why = str(message["why"])
         return why
@@ -174,7 +172,7 @@ class Supervisor:
 
     def _tell_all(self, kind: str, **said: Any) -> None:
         for worker in self._workers.values():
-            worker.send(kind, **said)
+            worker.line.send(kind, **said)
 
     def _forget(self) -> None:
         self._tell_all("forget")
@@ -186,14 +184,14 @@ class Supervisor:
                 self._tell_all("problem", problem=problem)
             await asyncio.sleep(_LOOK_SECONDS)
 
-    async def _tell_figures(self, asker: WorkerProcess, question: int) -> None:
+    async def _tell_figures(self, asker: Line, message: Message) -> None:
         """Answer with what all count, and what those counted that are gone."""
         workers = list(self._workers.values())
         each = await asyncio.gather(
             figures_of(self._metrics, of_process=False), *(worker.figures_now() for worker in workers)
         )
         found = together([self._gone, *each])
-        asker.send("figures_of_all", question=question, figures=[one.document() for one in found])
+        asker.answer(message, [one.document() for one in found])
 
     # ------------------------------------------------------------ the end
 
@@ -216,10 +214,6 @@ class Supervisor:
                 await self._ending.wait()
         except TimeoutError:
             pass
-
-
-async def _worked(work: Work) -> object:
-    return await work()
 
 
 async def _soon(hearing: asyncio.Task[str | None]) -> str | None:

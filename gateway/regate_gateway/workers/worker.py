@@ -49,8 +49,6 @@ class WorkerSeat:
         self._line: Line | None = None
         self._on_change: list[Callable[[], None]] = []
         self._own: Callable[[], Awaitable[Figures]] = lambda: figures_of(Metrics())
-        self._asked: dict[int, asyncio.Future[Figures]] = {}
-        self._questions = 0
 
     async def __aenter__(self) -> Self:
         """Open the line."""
@@ -73,17 +71,9 @@ class WorkerSeat:
 
     async def figures(self) -> Figures:
         """Return the figures of all workers together. Raises `TimeoutError`."""
-        line = self._opened
-        self._questions += 1
-        question, answer = self._questions, asyncio.get_running_loop().create_future()
-        self._asked[question] = answer
-        try:
-            line.send("figures_of_all", question=question)
-            async with asyncio.timeout(_FIGURES_SECONDS):
-                found: Figures = await answer
-        finally:
-            del self._asked[question]
-        return found
+        async with asyncio.timeout(_FIGURES_SECONDS):
+            found = await self._opened.ask("figures_of_all")
+        return tuple(map(Figure.of_document, found))
 
     def say_serving(self, revision: str | None) -> None:
         """Tell the supervisor that requests are answered, under which policies."""
@@ -97,7 +87,7 @@ class WorkerSeat:
         async with asyncio.TaskGroup() as answers:
             async for message in line.messages():
                 if message["kind"] == "figures":
-                    answers.create_task(self._tell_figures(line, message["question"]))
+                    answers.create_task(self._tell_figures(line, message))
                 else:
                     self._hear(message)
             _log.error("supervisor_gone")
@@ -116,14 +106,9 @@ class WorkerSeat:
                     call()
             case "problem":
                 self.problem = message["problem"]
-            case "figures_of_all":
-                answer = self._asked.get(message["question"])
-                if answer is not None and not answer.done():
-                    answer.set_result(tuple(map(Figure.of_document, message["figures"])))
 
-    async def _tell_figures(self, line: Line, question: int) -> None:
-        found = await self._own()
-        line.send("figures", question=question, figures=[one.document() for one in found])
+    async def _tell_figures(self, line: Line, message: Message) -> None:
+        line.answer(message, [one.document() for one in await self._own()])
 
 
 def main() -> int:

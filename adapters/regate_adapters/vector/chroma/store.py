@@ -93,7 +93,7 @@ class ChromaVectorStore:
         self._searching = ChromaSearch(exact_up_to=exact_up_to, one_in=one_in)
         self._engine = ChromaEngine(self._place)
         self._is_open = False
-        on_server = self._place.timeout_s is not None
+        on_server = self._place.is_shared
         self._readers = ThreadPoolExecutor(_ON_SERVER if on_server else _READERS, "chroma-read")
         # INVARIANT: one thread where Chroma is embedded, so writes never overlap. Gateways of one server
         # overlap anyway.
