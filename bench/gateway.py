@@ -12,7 +12,7 @@ from collections.abc import AsyncIterator, Mapping
 from contextlib import ExitStack, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import aiohttp
 import yaml
@@ -22,6 +22,17 @@ from regate_adapters.identity.jwt import mint_development_token
 
 SECRET = "bench-only-secret-0123456789-0123456789"
 ISSUER, AUDIENCE = "regate-bench", "regate"
+
+
+AUTH: Final = {
+    "jwt": {
+        "issuer": ISSUER,
+        "audience": AUDIENCE,
+        "algorithms": ["HS256"],
+        "secret_env": "BENCH_TOKEN_SECRET",
+    }
+}
+"""Settings of a gateway that takes the tokens of `token`, with `SECRET` in that variable."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,14 +94,7 @@ async def running_gateway(
             "data_dir": str(data_dir),
             "listen": {"port": port},
             "upstreams": [{"name": "bench", "base_url": upstream}] if upstream else [],
-            "auth": {
-                "jwt": {
-                    "issuer": ISSUER,
-                    "audience": AUDIENCE,
-                    "algorithms": ["HS256"],
-                    "secret_env": "BENCH_TOKEN_SECRET",
-                }
-            },
+            "auth": AUTH,
             "opa": {"timeout_ms": 60_000},  # a busy machine is to be slow, and not refused
             "telemetry": {"access_log": False, "log_level": "warning"},
         } | dict(more or {})

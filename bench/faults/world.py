@@ -19,19 +19,21 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
+from urllib.parse import urlsplit
 
 import yaml
 from aiohttp import web
 from tests.chroma_server import ChromaRun, running_chroma
 from tests.deployments import on_postgres
-from tests.e2e.crashing import chat, models
+from tests.e2e.crashing import chat, modelled
 from tests.link import Link
 from tests.opa_sidecar import Sidecar, sidecar
 from tests.postgres import Postgres, running_postgres
+from tests.programs import children
 from tests.redis_server import RedisServer, running_redis
 
 from bench.faults.watching import Watch
-from bench.gateway import AUDIENCE, ISSUER, SECRET, free_port, until_answering
+from bench.gateway import AUTH, SECRET, free_port, until_answering
 from regate_gateway.workbench.directory import shipped_policies
 
 ENGINES: Final = {"acme": "postgres", "globex": "postgres", "initech": "chroma", "umbrella": "chroma"}
@@ -95,21 +97,14 @@ class GatewayProcess:
 
     def kill_opa(self) -> None:
         """Kill the OPA that it runs."""
-        for child in self._children("--server"):
+        assert self.process is not None
+        for child in children(self.process.pid, "--server"):
             os.kill(child, signal.SIGKILL)
 
     def kill_worker(self) -> None:
         """Kill one of its workers."""
-        os.kill(self._children("regate_gateway.workers.worker")[0], signal.SIGKILL)
-
-    def _children(self, called: str) -> list[int]:
         assert self.process is not None
-        pids = [
-            int(child)
-            for tasks in Path(f"/proc/{self.process.pid}/task").glob("*/children")
-            for child in tasks.read_text().split()
-        ]
-        return [pid for pid in pids if called.encode() in Path(f"/proc/{pid}/cmdline").read_bytes()]
+        os.kill(children(self.process.pid, "regate_gateway.workers.worker")[0], signal.SIGKILL)
 
 
 @dataclass
@@ -203,14 +198,7 @@ def _gateway(world: World, name: str, database: str, opa: dict[str, Any]) -> Gat
             "workers": WORKERS if name == MANAGED else 1,
         },
         "upstreams": [{"name": "model", "base_url": f"http://127.0.0.1:{links['upstream'].port}/v1"}],
-        "auth": {
-            "jwt": {
-                "issuer": ISSUER,
-                "audience": AUDIENCE,
-                "algorithms": ["HS256"],
-                "secret_env": "BENCH_TOKEN_SECRET",
-            }
-        },
+        "auth": AUTH,
         "opa": opa,
         "state": {"url_env": "FAULTS_DATABASE_URL"},
         "vector": {
@@ -237,13 +225,5 @@ async def _model(watch: Watch) -> AsyncIterator[int]:
         return await chat(request)
 
     logging.getLogger("aiohttp.server").setLevel(logging.CRITICAL)  # callers that go are what this is about
-    app = web.Application()
-    app.router.add_get("/v1/models", models)
-    app.router.add_post("/v1/chat/completions", answer)
-    runner = web.AppRunner(app, shutdown_timeout=0.1)
-    await runner.setup()
-    try:
-        await web.TCPSite(runner, "127.0.0.1", 0).start()
-        yield runner.addresses[0][1]
-    finally:
-        await runner.cleanup()
+    async with modelled(answer) as url:
+        yield int(urlsplit(url).port or 0)

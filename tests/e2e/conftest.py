@@ -5,6 +5,7 @@ an upstream that obeys a script.
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import ssl
 from collections.abc import AsyncIterator, Callable, Iterator
@@ -21,6 +22,7 @@ from aiohttp import web
 from tests.deployments import EMBEDDED, NAMES, VARIABLE, Deployment, on_postgres
 from tests.fleet import Fleet, alternating, listing_models, running_fleet
 from tests.patience import PATIENT_SECONDS, wait_patiently
+from tests.programs import children
 from tests.readers import shared_readers
 
 from regate_adapters.audit.reading import read
@@ -216,13 +218,7 @@ class World:
     @property
     def opa_pid(self) -> int:
         """The process id of the gateway's OPA: our child that listens where the gateway asks."""
-        socket = str(opa_client(self.gateway)._address.socket).encode()
-        children = [
-            int(child)
-            for tasks in Path("/proc/self/task").glob("*/children")
-            for child in tasks.read_text().split()
-        ]
-        (found,) = [child for child in children if socket in Path(f"/proc/{child}/cmdline").read_bytes()]
+        (found,) = children(os.getpid(), str(opa_client(self.gateway)._address.socket))
         return found
 
     def audit(self, **wanted: Any) -> list[dict[str, Any]]:

@@ -12,7 +12,7 @@ import json
 import os
 import sqlite3
 from collections import Counter
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager, closing
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -70,11 +70,13 @@ async def models(request: web.Request) -> web.Response:
 
 
 @asynccontextmanager
-async def modelled() -> AsyncIterator[str]:
-    """Enter with the model served; yields its base URL."""
+async def modelled(
+    answer: Callable[[web.Request], Awaitable[web.StreamResponse]] = chat,
+) -> AsyncIterator[str]:
+    """Enter with the model served, which answers so; yields its base URL."""
     app = web.Application()
     app.router.add_get("/v1/models", models)
-    app.router.add_post("/v1/chat/completions", chat)
+    app.router.add_post("/v1/chat/completions", answer)
     runner = web.AppRunner(app, shutdown_timeout=0.1)
     await runner.setup()
     try:

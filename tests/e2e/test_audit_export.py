@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable
 from typing import Any
 
@@ -10,7 +9,7 @@ import httpx
 from tests.adapters.audit.collector import attributes, running_collector
 from tests.deployments import only_on
 from tests.e2e.conftest import NO_TLS, ScriptedUpstream, World, text
-from tests.patience import PATIENT_SECONDS
+from tests.patience import until
 
 from regate_adapters.testing.ports import free_port
 from regate_gateway.composition.wiring import gateway_app
@@ -18,13 +17,6 @@ from regate_gateway.config.settings import Settings
 from regate_gateway.http.server import Running
 
 pytestmark = only_on("embedded")
-
-
-async def until(holds: Callable[[], object]) -> None:
-    """Return as soon as something that another task is at has come about."""
-    async with asyncio.timeout(PATIENT_SECONDS):
-        while not holds():
-            await asyncio.sleep(0.02)
 
 
 async def test_a_gateway_serves_while_its_collector_is_away_and_exports_all_of_it_afterwards(

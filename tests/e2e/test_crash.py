@@ -34,7 +34,8 @@ from tests.e2e.crashing import (
     swept,
 )
 from tests.e2e.killed_at import LATER_SECONDS
-from tests.e2e.test_process import JWT, SECRET, _children, _state, headers
+from tests.e2e.test_process import JWT, SECRET, _state, headers
+from tests.programs import children
 
 from regate_adapters.testing.ports import free_port
 from regate_gateway.composition.wiring import gateway_app
@@ -63,7 +64,7 @@ async def test_gateway_killed_in_the_middle_of_many_requests_keeps_every_promise
             served(tmp_path, upstream) as (url, process),
             httpx.AsyncClient(base_url=url, headers=headers(), timeout=60) as http,
         ):
-            (opa,) = _children(process.pid)
+            (opa,) = children(process.pid, "--server")
             await killed_amid(Caller(http, ledger), process, random.Random(seed))
             await ended(opa)
         age_unfinished_writes(tmp_path)

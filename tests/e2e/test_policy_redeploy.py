@@ -23,6 +23,7 @@ from click.testing import CliRunner
 from tests.adapters.opa.writers import Writer, copied, list_last, projected, removed_first
 from tests.deployments import only_on
 from tests.e2e.conftest import OPA_MS, ScriptedUpstream, World
+from tests.patience import until
 
 from regate_adapters.opa.policies.source import read_source
 from regate_gateway.cli.main import main
@@ -122,13 +123,6 @@ async def watched(settings: Settings, upstream: ScriptedUpstream, policies: Path
             yield observed
             for task in asking:
                 task.cancel()
-
-
-async def until(condition: Callable[[], bool]) -> None:
-    """Wait until the condition holds; how long that takes is the machine's."""
-    async with asyncio.timeout(120):
-        while not condition():
-            await asyncio.sleep(0.01)
 
 
 def nothing_was_amiss(observed: Watched, caplog: pytest.LogCaptureFixture) -> bool:

@@ -18,6 +18,7 @@ import pytest
 import yaml
 from aiohttp import web
 from tests.e2e.conftest import ScriptedUpstream
+from tests.programs import children
 
 from regate_adapters.identity.jwt import mint_development_token
 from regate_adapters.testing.ports import free_port
@@ -122,7 +123,7 @@ async def test_response_in_progress_when_the_process_was_killed_is_failed_after_
 
 async def test_no_opa_outlives_the_gateway(upstream: ScriptedUpstream, tmp_path: Path) -> None:
     async with served(tmp_path, upstream.url) as (_, process):
-        (opa,) = _children(process.pid)
+        (opa,) = children(process.pid, "--server")
         process.send_signal(signal.SIGKILL)
         await process.wait()
         async with asyncio.timeout(120):
@@ -130,15 +131,6 @@ async def test_no_opa_outlives_the_gateway(upstream: ScriptedUpstream, tmp_path:
                 await asyncio.sleep(0.02)
 
     assert not Path(f"/proc/{opa}").exists() or "Z" in _state(opa)
-
-
-def _children(pid: int) -> list[int]:
-    found = [
-        int(child)
-        for tasks in Path(f"/proc/{pid}/task").glob("*/children")
-        for child in tasks.read_text().split()
-    ]
-    return [child for child in found if b"--server" in Path(f"/proc/{child}/cmdline").read_bytes()]
 
 
 def _state(pid: int) -> str:

@@ -10,7 +10,7 @@ import os
 import re
 import signal
 import sys
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -21,7 +21,8 @@ from click.testing import CliRunner
 from tests.deployments import VARIABLE, Deployment, only_on
 from tests.e2e.conftest import ScriptedUpstream
 from tests.e2e.test_process import hanging, headers, served
-from tests.patience import PATIENT_SECONDS
+from tests.patience import PATIENT_SECONDS, until
+from tests.programs import children
 
 from regate_adapters.audit.reading import read
 from regate_adapters.audit.segments import logs_in
@@ -51,34 +52,18 @@ class Served:
         """Ask so often, at the same time, that all workers are asked."""
         return await asyncio.gather(*(self.ask(**more) for _ in range(count)))
 
-    @property
-    def children(self) -> dict[int, str]:
-        """The processes that the supervisor started, with how each was called."""
-        assert self.process.pid is not None
-        pids = [
-            int(pid)
-            for tasks in Path(f"/proc/{self.process.pid}/task").glob("*/children")
-            for pid in tasks.read_text().split()
-        ]
-        return {pid: Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode() for pid in pids}
+    def children(self, called: str = "") -> list[int]:
+        """The processes that the supervisor started, those that were called so."""
+        return children(self.process.pid, called)
 
     @property
     def workers(self) -> list[int]:
-        return [pid for pid, called in self.children.items() if "workers.worker" in called]
+        return self.children("regate_gateway.workers.worker")
 
     async def figure(self, name: str) -> float:
         """The sum of a metric over all its labels, as a scrape of any worker says."""
         text = (await self.ask(path="/metrics")).text
         return sum(float(value) for value in re.findall(rf"^{name}(?:{{.*}})? (\S+)$", text, re.MULTILINE))
-
-    async def until(self, condition: Callable[[], Any]) -> None:
-        """Wait until it holds."""
-        async with asyncio.timeout(PATIENT_SECONDS):
-            while True:
-                found = condition()
-                if await found if asyncio.iscoroutine(found) else found:
-                    return
-                await asyncio.sleep(0.05)
 
 
 @pytest.fixture
@@ -103,7 +88,7 @@ async def serving(
         process,
     ):
         found = Served(url, process, folder)
-        await found.until(lambda: _all_serve(found))
+        await until(lambda: _all_serve(found))
         yield found
 
 
@@ -113,14 +98,13 @@ async def _all_serve(gateway: Served) -> bool:
 
 async def test_workers_share_one_opa_and_write_logs_that_verify(gateway: Served) -> None:
     answers = await gateway.ask_all()
-    await gateway.until(lambda: len(list((gateway.folder / "audit").glob("worker-*"))) == WORKERS)
+    await until(lambda: len(list((gateway.folder / "audit").glob("worker-*"))) == WORKERS)
 
     logs = logs_in(gateway.folder / "audit")
     records = [len([one for one in read(log) if one.get("subject") == "alice"]) for log in logs]
     config = ["--config", str(gateway.folder / "regate.yaml")]
     verified = CliRunner().invoke(main, ["audit", "verify", *config, "--json"])
     shown = CliRunner().invoke(main, ["audit", *config, "--subject", "alice", "--json"])
-    of_opa = [called for called in gateway.children.values() if "--server" in called]
     assert {answer.status_code for answer in answers} == {200}
     assert [log.name for log in logs] == ["worker-1", "worker-2"]
     assert min(records) > 0
@@ -128,7 +112,7 @@ async def test_workers_share_one_opa_and_write_logs_that_verify(gateway: Served)
     assert verified.exit_code == 0, verified.output
     assert len(json.loads(verified.stdout)["logs"]) == WORKERS
     assert len(shown.stdout.splitlines()) == sum(records)
-    assert len(of_opa) == 1
+    assert len(gateway.children("--server")) == 1
 
 
 async def test_any_worker_tells_what_all_count_and_the_dead_one_counted(gateway: Served) -> None:
@@ -137,8 +121,8 @@ async def test_any_worker_tells_what_all_count_and_the_dead_one_counted(gateway:
     again = await gateway.figure("regate_requests_total")
     killed = gateway.workers[0]
     os.kill(killed, signal.SIGKILL)
-    await gateway.until(lambda: killed not in gateway.workers and len(gateway.workers) == WORKERS)
-    await gateway.until(lambda: _all_serve(gateway))
+    await until(lambda: killed not in gateway.workers and len(gateway.workers) == WORKERS)
+    await until(lambda: _all_serve(gateway))
 
     assert before >= MANY
     assert again == before + 1  # the scrape before
@@ -162,7 +146,7 @@ async def test_requests_are_answered_while_a_worker_is_killed_and_comes_back(gat
 
     os.kill(killed, signal.SIGKILL)
     await asyncio.gather(*(asking() for _ in range(4)))
-    await gateway.until(lambda: _all_serve(gateway))
+    await until(lambda: _all_serve(gateway))
 
     assert answered > 0
     assert {answer.status_code for answer in await gateway.ask_all()} == {200}
@@ -180,7 +164,7 @@ async def test_a_change_of_policy_is_in_force_at_every_worker(gateway: Served, p
         answer = await gateway.ask(path="/readyz")
         return answer.json().get("policy_revision") not in {*revisions, None}
 
-    await gateway.until(changed)
+    await until(changed)
     assert before == {2}
     assert len(revisions) == 1
     assert {len(answer.json()["data"]) for answer in await gateway.ask_all()} == {0}
@@ -193,7 +177,7 @@ async def test_policies_that_cannot_serve_are_told_by_every_worker(gateway: Serv
         answers = await gateway.ask_all(path="/readyz")
         return all("policy_problem" in answer.json() for answer in answers)
 
-    await gateway.until(told)
+    await until(told)
     assert {answer.status_code for answer in await gateway.ask_all()} == {200}
 
 
@@ -204,7 +188,7 @@ async def test_what_one_worker_runs_in_the_background_is_followed_and_cancelled_
     body = {"model": "small", "input": "hi", "background": True}
     created = (await gateway.ask("POST", "/v1/responses", json=body)).json()
     path = f"/v1/responses/{created['id']}"
-    await gateway.until(lambda: len(upstream.requests) == 1)
+    await until(lambda: len(upstream.requests) == 1)
 
     seen = {answer.json()["status"] for answer in await gateway.ask_all(path=path)}
     await gateway.ask("POST", f"{path}/cancel")
@@ -212,7 +196,7 @@ async def test_what_one_worker_runs_in_the_background_is_followed_and_cancelled_
     async def cancelled() -> bool:
         return {answer.json()["status"] for answer in await gateway.ask_all(path=path)} == {"cancelled"}
 
-    await gateway.until(cancelled)
+    await until(cancelled)
     assert seen == {"in_progress"}
 
 
@@ -224,18 +208,22 @@ async def test_what_a_killed_worker_was_at_ends_when_it_is_back(
     made: list[str] = []
     for _ in range(2 * WORKERS):
         made.append((await gateway.ask("POST", "/v1/responses", json=body)).json()["id"])
-    await gateway.until(lambda: len(upstream.requests) == len(made))
+    await until(lambda: len(upstream.requests) == len(made))
     for worker in gateway.workers:
         os.kill(worker, signal.SIGKILL)
 
+    async def statuses() -> set[str]:
+        answers = [await gateway.ask(path=f"/v1/responses/{one}") for one in made]
+        return {answer.json().get("status") for answer in answers}
+
     async def ended() -> bool:
         try:
-            answers = [await gateway.ask(path=f"/v1/responses/{one}") for one in made]
+            return await statuses() == {"failed"}
         except httpx.TransportError:  # none of them is back
             return False
-        return {answer.json().get("status") for answer in answers} == {"failed"}
 
-    await gateway.until(ended)
+    await until(ended)
+    assert await statuses() == {"failed"}
 
 
 async def test_sigterm_ends_all_in_order(
@@ -251,7 +239,7 @@ async def test_sigterm_ends_all_in_order(
 
     upstream.turns = [slow]
     async with serving(tmp_path, upstream, policies, deployment, shutdown_notice_s=60) as gateway:
-        everyone = list(gateway.children)
+        everyone = gateway.children()
         body = {"model": "small", "messages": [{"role": "user", "content": "hi"}]}
 
         async def announced() -> bool:
@@ -259,9 +247,9 @@ async def test_sigterm_ends_all_in_order(
 
         async with asyncio.TaskGroup() as group:
             running = group.create_task(gateway.ask("POST", "/v1/chat/completions", json=body))
-            await gateway.until(lambda: begun)
+            await until(lambda: begun)
             gateway.process.terminate()
-            await gateway.until(announced)
+            await until(announced)
             served_meanwhile = {one.status_code for one in await gateway.ask_all()}
             gateway.process.terminate()  # a second time: the notice is over
             let_go.set()
@@ -280,12 +268,12 @@ async def test_supervisor_that_is_killed_leaves_nothing_in_the_way_of_the_next(
     body = {"model": "small", "input": "hi", "background": True}
     long = {"shutdown_grace_s": 600, "shutdown_notice_s": 600}  # nobody may wait for it
     async with serving(tmp_path, upstream, policies, deployment, **long) as gateway:
-        everyone = list(gateway.children)
+        everyone = gateway.children()
         made = (await gateway.ask("POST", "/v1/responses", json=body)).json()["id"]
-        await gateway.until(lambda: len(upstream.requests) == 1)
+        await until(lambda: len(upstream.requests) == 1)
         gateway.process.kill()
         await gateway.process.wait()
-        await gateway.until(lambda: not [pid for pid in everyone if _runs(pid)])
+        await until(lambda: not [pid for pid in everyone if _runs(pid)])
     async with serving(tmp_path, upstream, policies, deployment) as gateway:
         found = await gateway.ask_all(path=f"/v1/responses/{made}")
 
