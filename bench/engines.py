@@ -22,9 +22,11 @@ from tests.postgres import VERSIONS, running_postgres
 
 from bench.corpus import DIMENSIONS, Vectors, name
 from regate_adapters.vector.chroma.store import ChromaVectorStore
+from regate_adapters.vector.local.store import LocalVectorStore
 from regate_adapters.vector.pgvector.store import PgVectorStore
+from regate_orchestrator.filters.expression import Everything
 from regate_orchestrator.filters.schema import RowSchema
-from regate_orchestrator.ports import Vector, VectorStore
+from regate_orchestrator.ports import Query, Vector, VectorStore
 from regate_orchestrator.values import StoreId
 
 STORE: Final = StoreId("vs_bench")
@@ -96,8 +98,7 @@ async def chroma(schema: RowSchema, vectors: Vectors) -> AsyncIterator[Engine]:
                 return list(found["ids"][0])
 
             async def exact(vector: Vector) -> list[str]:
-                scores = vectors @ np.asarray(vector, dtype=np.float32)
-                return [name(int(number)) for number in np.argpartition(-scores, K)[:K]]
+                return _nearest(vectors, vector)
 
             async def settled() -> None:
                 await asyncio.sleep(0)
@@ -105,3 +106,29 @@ async def chroma(schema: RowSchema, vectors: Vectors) -> AsyncIterator[Engine]:
             yield Engine(
                 "Chroma, embedded", store, lambda vector: asyncio.to_thread(nearest, vector), exact, settled
             )
+
+
+@asynccontextmanager
+async def local(schema: RowSchema, vectors: Vectors) -> AsyncIterator[Engine]:
+    """Enter with the local engine. Its search without a filter looks at every chunk, too; beside it, a matrix
+    product over the vectors in memory.
+    """
+    with tempfile.TemporaryDirectory(prefix="regate-bench-") as folder:
+        async with LocalVectorStore(Path(folder), schema) as store:
+
+            async def unfiltered(vector: Vector) -> list[str]:
+                found = await store.search(STORE, Query(vector, K), plan=Everything())
+                return [one.id for one in found.candidates]
+
+            async def exact(vector: Vector) -> list[str]:
+                return _nearest(vectors, vector)
+
+            async def settled() -> None:
+                await asyncio.sleep(0)
+
+            yield Engine("local engine", store, unfiltered, exact, settled)
+
+
+def _nearest(vectors: Vectors, vector: Vector) -> list[str]:
+    scores = vectors @ np.asarray(vector, dtype=np.float32)
+    return [name(int(number)) for number in np.argpartition(-scores, K)[:K]]

@@ -1,5 +1,5 @@
-"""Retrieval in one store shared by three tenants, beside stores that hold one tenant each and a search by
-words: recall, leaks, latency, memory.
+"""Retrieval in one store shared by three tenants, beside stores that hold one tenant each: recall, leaks,
+latency and memory, by vectors, by words and by both.
 
 Reads a corpus with one folder of Markdown a tenant and `queries.jsonl` (tenant, query, facts with the file
 that answers). Says so and does nothing when it is not there. `make bench PARTS=retrieval CORPUS=folder`.
@@ -21,9 +21,10 @@ import aiohttp
 import click
 
 from bench.gateway import RunningGateway, percentile, running_gateway, token
-from bench.keywords import Keywords
 
 CUTOFFS = (1, 5, 10)
+MODES = ("vector", "keyword", "hybrid")
+PLACES = ("shared", "one tenant")
 SHARED = {"name": "shared", "metadata": {"regate.share": "all_tenants"}}
 
 
@@ -116,40 +117,34 @@ async def run(corpus: Path) -> None:
                 for store in (shared, own[tenant]):
                     await ingest(clients[tenant], store, files, progress)
         seconds = time.perf_counter() - began
-        together, apart, by_words, same = Tally(), Tally(), Tally(), 0
-        keywords = {
-            tenant: Keywords({path.name: path.read_text(encoding="utf-8") for path in paths})
-            for tenant, paths in documents.items()
-        }
-        with click.progressbar(questions, label=f"asking {len(questions)} questions, twice") as asked:
+        tallies = {(mode, place): Tally() for mode in MODES for place in PLACES}
+        same = dict.fromkeys(MODES, 0)
+        with click.progressbar(
+            questions, label=f"asking {len(questions)} questions, {len(tallies)} times"
+        ) as asked:
             for question in asked:
-                tenant = question["tenant"]
-                first = await ask(clients[tenant], shared, question, names[tenant], together)
-                second = await ask(clients[tenant], own[tenant], question, names[tenant], apart)
-                same += first == second
-                by_words.count(keywords[tenant].search(question["query"], max(CUTOFFS)), question)
+                client, known = clients[question["tenant"]], names[question["tenant"]]
+                for mode in MODES:
+                    stores = {"shared": shared, "one tenant": own[question["tenant"]]}
+                    answers = [
+                        await ask(client, stores[place], question, known, tallies[mode, place], mode)
+                        for place in PLACES
+                    ]
+                    same[mode] += answers[0] == answers[1]
         report(
-            gateway,
-            together,
-            apart,
-            by_words,
-            questions=len(questions),
-            same=same,
-            documents=count,
-            seconds=seconds,
-            before=before,
+            gateway, tallies, same, questions=len(questions), documents=count, seconds=seconds, before=before
         )
 
 
 async def ask(
-    client: Client, store: str, question: dict[str, Any], names: dict[str, str], tally: Tally
+    client: Client, store: str, question: dict[str, Any], names: dict[str, str], tally: Tally, mode: str
 ) -> list[tuple[str, float]]:
     """Search as the right tenant, count, and return the hits."""
     began = time.perf_counter()
     page = await client.call(
         "POST",
         f"/vector_stores/{store}/search",
-        json={"query": question["query"], "max_num_results": max(CUTOFFS)},
+        json={"query": question["query"], "max_num_results": max(CUTOFFS), "search_mode": mode},
     )
     tally.milliseconds.append((time.perf_counter() - began) * 1000)
     found = page["data"]
@@ -160,12 +155,10 @@ async def ask(
 
 def report(
     gateway: RunningGateway,
-    together: Tally,
-    apart: Tally,
-    by_words: Tally,
+    tallies: dict[tuple[str, str], Tally],
+    same: dict[str, int],
     *,
     questions: int,
-    same: int,
     documents: int,
     seconds: float,
     before: float,
@@ -176,16 +169,15 @@ def report(
         f"its own; {questions} questions"
     )
     print(
-        f"{'store':<14}{'recall@1':>10}{'recall@5':>10}{'recall@10':>11}{'leaks':>7}{'p50 ms':>9}{'p99 ms':>9}"
+        f"{'mode':<10}{'store':<12}{'recall@1':>10}{'recall@5':>10}{'recall@10':>11}{'leaks':>7}{'p50 ms':>9}"
+        f"{'p99 ms':>9}{'same':>6}"
     )
-    for name, tally in (("shared", together), ("one tenant", apart), ("BM25", by_words)):
+    for (mode, place), tally in tallies.items():
         recall = "".join(f"{tally.hits[cutoff] / questions:>{10 + (cutoff == 10)}.3f}" for cutoff in CUTOFFS)
-        if not tally.milliseconds:
-            print(f"{name:<14}{recall}")
-            continue
         fifty, ninety_nine = percentile(tally.milliseconds, 0.5), percentile(tally.milliseconds, 0.99)
-        print(f"{name:<14}{recall}{tally.leaks:>7}{fifty:>9.1f}{ninety_nine:>9.1f}")
-    print(f"identical hits, order and scores in both: {same} of {questions}")
+        times = f"{fifty:>9.1f}{ninety_nine:>9.1f}"
+        print(f"{mode:<10}{place:<12}{recall}{tally.leaks:>7}{times}{same[mode]:>6}")
+    print("same: of how many questions hits, order and scores were identical in both stores")
     print(
         f"ingest: {2 * documents / seconds:.1f} attachments/s; memory: {before:.0f} MiB after start, "
         f"{gateway.resident_mib():.0f} MiB after all"

@@ -129,14 +129,6 @@ REFUSED_VALUES: list[tuple[dict[str, Any], str]] = [
         {"tools": [{"type": "function", "name": "f", "allowed_callers": ["direct"]}]},
         "tools[0].allowed_callers",
     ),
-    (
-        {
-            "tools": [
-                {"type": "file_search", "vector_store_ids": ["v"], "ranking_options": {"hybrid_search": {}}}
-            ]
-        },
-        "tools[0].ranking_options.hybrid_search",
-    ),
     *(
         ({"input": [{"type": kind, "id": "x"}]}, "input[0].type")
         for kind in ("program", "additional_tools", "compaction_trigger")

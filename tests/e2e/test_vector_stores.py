@@ -666,13 +666,102 @@ async def test_every_filter_of_a_search_means_what_it_says_nested_as_well(world:
     assert answers == FILTERS
 
 
-async def test_hybrid_search_is_refused_by_name(world: World) -> None:
+BAD_RANKING = [
+    ({"search_mode": "words"}, "search_mode"),
+    ({"ranking_options": {"hybrid_search": {}}}, "ranking_options.hybrid_search.embedding_weight"),
+    (
+        {"ranking_options": {"hybrid_search": {"embedding_weight": 1}}},
+        "ranking_options.hybrid_search.text_weight",
+    ),
+    (
+        {"ranking_options": {"hybrid_search": {"embedding_weight": 0, "text_weight": 0}}},
+        "ranking_options.hybrid_search",
+    ),
+    (
+        {"ranking_options": {"hybrid_search": {"embedding_weight": -1, "text_weight": 1}}},
+        "ranking_options.hybrid_search.embedding_weight",
+    ),
+    (
+        {
+            "search_mode": "vector",
+            "ranking_options": {"hybrid_search": {"embedding_weight": 1, "text_weight": 1}},
+        },
+        "search_mode",
+    ),
+]
+
+
+@pytest.mark.parametrize(("asked", "param"), BAD_RANKING)
+async def test_ranking_that_cannot_be_is_refused_by_its_place(
+    world: World, asked: dict[str, Any], param: str
+) -> None:
     async with world.http("alice", "acme") as alice:
         store = (await alice.post("/vector_stores", json={"name": "s"})).json()["id"]
-        body = {"query": "x", "ranking_options": {"hybrid_search": {"embedding_weight": 1, "text_weight": 1}}}
-        answer = await alice.post(f"/vector_stores/{store}/search", json=body)
+        answer = await alice.post(f"/vector_stores/{store}/search", json={"query": "x", **asked})
 
-    assert (answer.status_code, answer.json()["error"]["param"]) == (400, "ranking_options.hybrid_search")
+    assert (answer.status_code, answer.json()["error"]["param"]) == (400, param)
+
+
+async def test_search_by_words_by_vectors_and_by_both(world: World) -> None:
+    alice = world.client("alice", "acme")
+    store = (await alice.vector_stores.create(name="s")).id
+    await ingest(
+        alice, store, "leave.md", "Employees have 28 days of annual leave. Form QX-7741 asks for it."
+    )
+    await ingest(alice, store, "holiday.md", "Vacation time is granted by the manager.")
+
+    if world.settings.vector.stores["main"].kind == "pgvector":  # which finds by vectors alone
+        with pytest.raises(openai.BadRequestError, match=r"has no mode 'keyword'. It has: vector"):
+            await alice.vector_stores.search(store, query="x", extra_body={"search_mode": "keyword"})
+        return
+
+    async def names(query: str, **asked: Any) -> list[str]:
+        page = await alice.vector_stores.search(store, query=query, extra_body=asked)
+        return [hit.filename for hit in page.data]
+
+    weights = {"embedding_weight": 0.3, "text_weight": 0.7}
+    assert await names("form qx-7741", search_mode="keyword") == ["leave.md"]
+    assert await names("nowhere", search_mode="keyword") == []
+    assert await names("vacation manager", search_mode="vector") == ["holiday.md", "leave.md"]
+    assert (await names("qx 7741"))[0] == "leave.md"
+    for fusion in ("weighted", "reciprocal_rank"):
+        ranking = {"hybrid_search": {**weights, "fusion": fusion}}
+        assert (await names("qx 7741", ranking_options=ranking))[0] == "leave.md"
+
+
+async def test_file_search_of_a_response_ranks_as_the_tool_says_and_echoes_it(world: World) -> None:
+    alice = world.client("alice", "acme")
+    store = (await alice.vector_stores.create(name="s")).id
+    await ingest(alice, store, "leave.md", "Form QX-7741 asks for annual leave.")
+    await ingest(alice, store, "holiday.md", "Vacation time is granted by the manager.")
+    if world.settings.vector.stores["main"].kind == "pgvector":
+        return
+    tool = {
+        "type": "file_search",
+        "vector_store_ids": [store],
+        "search_mode": "hybrid",
+        "ranking_options": {
+            "hybrid_search": {"embedding_weight": 0, "text_weight": 1},
+            "score_threshold": 0.2,
+        },
+    }
+    world.upstream.turns = [tool_call("file_search", {"query": "qx-7741"}), text("By form.")]
+    answer = await alice.responses.create(
+        model="small",
+        input="How?",
+        tools=[tool],
+        include=["file_search_call.results"],  # type: ignore[list-item]
+    )
+    (call,) = [item for item in answer.output if item.type == "file_search_call"]
+
+    assert [(hit.filename, hit.score) for hit in call.results or []] == [
+        ("leave.md", pytest.approx(0.45, abs=0.2))
+    ]
+    assert answer.tools[0].to_dict()["search_mode"] == "hybrid"
+    assert answer.tools[0].to_dict()["ranking_options"]["hybrid_search"] == {
+        "embedding_weight": 0.0,
+        "text_weight": 1.0,
+    }
 
 
 # ---------------------------------------------------------------- foreign is absent

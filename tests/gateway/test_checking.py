@@ -59,7 +59,7 @@ UNSTARTABLE = {
     ),
     "workers with an engine inside of each": (
         "listen: {workers: 2}",
-        "vector.stores.main.kind: chroma lies in one process; workers need a server (listen.workers is 2)",
+        "vector.stores.main.kind: local lies in one process; workers need a server (listen.workers is 2)",
     ),
     "workers with a candidate": (
         "{listen: {workers: 2}, opa: {shadow: .}}",

@@ -408,7 +408,7 @@ REFUSED: dict[str, tuple[str, str]] = {
     ),
     "embedded Chroma with an address": (
         "vector: {stores: {main: {url: 'http://h'}}}",
-        "vector.stores.main: url does not belong to kind chroma",
+        "vector.stores.main: url does not belong to kind local",
     ),
 }
 

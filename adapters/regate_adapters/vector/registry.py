@@ -10,10 +10,12 @@ from pydantic_core import InitErrorDetails
 
 from regate_adapters.vector.chroma.kind import Chroma, ChromaOnServer
 from regate_adapters.vector.kind import EmbeddedSettings, EngineKind, EngineSettings
+from regate_adapters.vector.local.kind import Local
 from regate_adapters.vector.memory.kind import Memory
 from regate_adapters.vector.pgvector.kind import PgVector
 
 _ALL: Final[tuple[EngineKind[Any], ...]] = (
+    Local(),
     Chroma(),
     ChromaOnServer(),
     PgVector(),
@@ -21,7 +23,7 @@ _ALL: Final[tuple[EngineKind[Any], ...]] = (
 )
 
 KINDS: Final[Mapping[str, EngineKind[Any]]] = {kind.name: kind for kind in _ALL}
-DEFAULT: Final = KINDS["chroma"]
+DEFAULT: Final = KINDS["local"]
 
 
 def kind_of(given: object) -> EngineKind[Any] | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Final
 
 from regate_gateway.composition.decisions import Decisions
 from regate_gateway.composition.stores import Stores
@@ -13,8 +14,15 @@ from regate_orchestrator.documents.upload_parts import ChunkedUploads
 from regate_orchestrator.documents.uploads import FileUploads
 from regate_orchestrator.guards.checking import Guards
 from regate_orchestrator.metrics import Metrics
+from regate_orchestrator.ports import Fusion
+from regate_orchestrator.retrieval.ranking import RankingDefaults
 from regate_orchestrator.retrieval.search import Retrieval
 from regate_orchestrator.values import Clock
+
+_LOCAL_WEIGHT: Final = 0.2
+"""Measured on 575 questions (docs/benchmarks.md): the vectors of the local model are means of words'
+vectors and know less than the words themselves."""
+_MODEL_WEIGHT: Final = 0.5
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,8 +77,18 @@ def make_documents(
         post_filtered=frozenset(
             name for name, store in settings.vector.stores.items() if store.on_inexpressible == "gate"
         ),
+        defaults=_ranking(settings),
         clock=clock,
         metrics=metrics,
     )
     uploads = ChunkedUploads(uploads=state.uploads, files=files, blobs=blobs, clock=clock)
     return Documents(files, uploads, attachments, ingestion, retrieval)
+
+
+def _ranking(settings: Settings) -> RankingDefaults:
+    search = settings.vector.search
+    embedding = search.embedding_weight
+    if embedding is None:
+        embedding = _LOCAL_WEIGHT if settings.embeddings.kind == "local" else _MODEL_WEIGHT
+    text = 1 - embedding if search.text_weight is None else search.text_weight
+    return RankingDefaults(search.mode, Fusion(embedding, text))

@@ -108,6 +108,37 @@ class State(Section):
         return self
 
 
+class Searching(Section):
+    """How vector stores are searched where a search does not say."""
+
+    mode: Literal["vector", "keyword", "hybrid"] = Field(
+        default="hybrid",
+        description="By vectors, by words, or by both. An engine that cannot search so searches by vectors.",
+    )
+    embedding_weight: float | None = Field(
+        default=None,
+        ge=0,
+        description="How much the similarity of vectors counts in a hybrid search.",
+        json_schema_extra={"default_text": "0.2 with `embeddings.kind: local`, else 0.5"},
+    )
+    text_weight: float | None = Field(
+        default=None,
+        ge=0,
+        description="How much the words count in it.",
+        json_schema_extra={"default_text": "1 less `embedding_weight`"},
+    )
+
+    @model_validator(mode="after")
+    def _weighs_something(self) -> Self:
+        if self.embedding_weight == 0 and self.text_weight == 0:
+            raise ValueError("embedding_weight and text_weight must not both be 0")
+        if self.text_weight is None and (self.embedding_weight or 0) > 1:
+            raise ValueError("embedding_weight is above 1, so text_weight must be set as well")
+        if self.embedding_weight is None and self.text_weight is not None:
+            raise ValueError("text_weight is set, so embedding_weight must be set as well")
+        return self
+
+
 class Vector(Section):
     """The vector engines and which of them new vector stores use. A store stays where it was made."""
 
@@ -116,8 +147,9 @@ class Vector(Section):
         description="The engine of new vector stores, unless `regate.store.placement` names another.",
     )
     stores: dict[Name, Engine] = Field(
-        description="The engines, by name.", json_schema_extra={"default_text": "one, `main`, of kind chroma"}
+        description="The engines, by name.", json_schema_extra={"default_text": "one, `main`, of kind local"}
     )
+    search: Searching = Field(default_factory=Searching, description="How stores are searched.")
     allow_shared_stores: bool = Field(
         default=True, description="Let a `store_admin` make stores that all tenants may add to and search."
     )

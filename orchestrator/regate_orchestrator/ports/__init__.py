@@ -42,10 +42,12 @@ from regate_orchestrator.ports.quota import (
     Window,
 )
 from regate_orchestrator.ports.retrieval import (
+    RANK_DAMPING,
     Candidate,
     Chunk,
     Embedder,
     Found,
+    Fusion,
     Mode,
     Query,
     Vector,
@@ -86,6 +88,7 @@ __all__ = [
     "BUDGETS",
     "GUARD_STEPS",
     "METERS",
+    "RANK_DAMPING",
     "SCOPES",
     "TOPICS",
     "UNLIMITED",
@@ -120,6 +123,7 @@ __all__ = [
     "FileState",
     "Findings",
     "Found",
+    "Fusion",
     "GuardProvider",
     "GuardStep",
     "Hear",

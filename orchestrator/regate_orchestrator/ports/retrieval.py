@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal, Protocol, TypeAlias
+from typing import Final, Literal, Protocol, TypeAlias
 
 from regate_orchestrator.errors import VectorStoreUnavailable
 from regate_orchestrator.filters.expression import FilterPlan, Scalar
@@ -33,6 +33,24 @@ class Chunk:
 
 
 @dataclass(frozen=True, slots=True)
+class Fusion:
+    """How a hybrid search makes one score of two. The weights are positive or zero, and not both zero.
+
+    By `score`, it is the weighted mean of the cosine similarity and of the words' score, both from 0 to 1. By
+    `rank`, it is the weighted mean of `RANK_DAMPING + 1` over `RANK_DAMPING` plus the rank (Cormack, Clarke
+    and Büttcher, "Reciprocal rank fusion", SIGIR 2009); equal scores have one rank, and a chunk without any
+    of the words has none.
+    """
+
+    embedding: float = 0.5
+    text: float = 0.5
+    by: Literal["score", "rank"] = "score"
+
+
+RANK_DAMPING: Final = 60
+
+
+@dataclass(frozen=True, slots=True)
 class Query:
     """What is looked for: the text and its vector, at most so many chunks, found in this mode."""
 
@@ -40,6 +58,7 @@ class Query:
     limit: int
     text: str = ""
     mode: Mode = "vector"
+    fusion: Fusion = Fusion()
 
     def require_mode(self, *served: Mode) -> None:
         """Raise `VectorStoreUnavailable` when the query asks for a mode that is not among those served."""
@@ -54,8 +73,9 @@ class Candidate:
     """A chunk that a store returned. Nothing but the post-check may look at it before it is admitted.
 
     `stamp` is the canonical view as stored. `score` is higher for what is nearer, and means something within
-    one search only: in mode `vector` it is the cosine similarity, negative values cut to 0; scores of another
-    mode must never be compared with it.
+    one search only: in mode `vector` it is the cosine similarity, negative values cut to 0; in mode `keyword`
+    BM25 over the permitted chunks as a part of the most that the query's words could reach, from 0 to 1; in
+    mode `hybrid` what `Fusion` says. Scores of different modes must never be compared.
     """
 
     id: str
@@ -95,8 +115,15 @@ class VectorStore(Protocol):
         """
         ...
 
+    async def modes(self, store: StoreId) -> frozenset[Mode]:
+        """Return the modes in which the store can be searched; `vector` is always among them. Must do no IO
+        in the engine.
+        """
+        ...
+
     async def search(self, store: StoreId, query: Query, *, plan: FilterPlan) -> Found:
-        """Return the chunks that fit the query best among those the plan permits.
+        """Return the chunks that fit the query best among those the plan permits. Mode `keyword` finds those
+        alone that have one of the words.
 
         A mode that the engine does not serve must be refused before any IO (`Query.require_mode`).
 

@@ -15,7 +15,7 @@ from typing import Final
 from regate_orchestrator.authz.decisions import Allow
 from regate_orchestrator.errors import PolicyUnavailable, VectorStoreUnavailable
 from regate_orchestrator.filters.expression import FilterPlan, Nothing, Scalar
-from regate_orchestrator.ports import Chunk, Found, Query, VectorStore
+from regate_orchestrator.ports import Chunk, Found, Mode, Query, VectorStore
 from regate_orchestrator.values import FileId, JsonObject, StoreId
 
 PLACEMENT: Final = "placement"
@@ -65,6 +65,10 @@ class VectorEngines:
     async def add(self, store: StoreId, chunks: Sequence[Chunk]) -> None:
         """Store the chunks in the store's engine."""
         await (await self._of(store)).add(store, chunks)
+
+    async def modes(self, store: StoreId) -> frozenset[Mode]:
+        """Return the modes in which the store's engine searches."""
+        return await (await self._of(store)).modes(store)
 
     async def search(self, store: StoreId, query: Query, *, plan: FilterPlan) -> Found:
         """Return what the store's engine finds."""

@@ -24,6 +24,7 @@ from regate_orchestrator.metrics import Metrics
 from regate_orchestrator.ports import Embedder, Found, Query, StateStore, Vector, VectorStore
 from regate_orchestrator.retrieval.admission import Admission, Hit, SearchPlan
 from regate_orchestrator.retrieval.guarding import guarded_hits
+from regate_orchestrator.retrieval.ranking import BY_DEFAULT, Ranking, RankingDefaults
 from regate_orchestrator.retrieval.spans import store_span, tell_embedding
 from regate_orchestrator.retrieval.stores import OpenStore, opened
 from regate_orchestrator.rows import StoreRow
@@ -38,12 +39,12 @@ _ABSENT_STORE: Final = StoreId("")
 
 @dataclass(frozen=True, slots=True)
 class Search:
-    """What to look for. `limit` is the number of hits wanted; hits below `threshold` are left out."""
+    """What to look for. `limit` is the number of hits wanted."""
 
     queries: tuple[str, ...]
     narrowing: Expression
     limit: int
-    threshold: float = 0.0
+    ranking: Ranking = BY_DEFAULT
 
 
 class Retrieval:
@@ -63,6 +64,7 @@ class Retrieval:
         models: EmbeddingModels,
         store_schema: RowSchema,
         post_filtered: frozenset[str],
+        defaults: RankingDefaults | None = None,
         clock: Clock = wall_clock,
         metrics: Metrics | None = None,
     ) -> None:
@@ -73,6 +75,7 @@ class Retrieval:
         self._models = models
         self._store_schema = store_schema
         self._gated = post_filtered
+        self._defaults = defaults or RankingDefaults()
         self._clock = clock
         self._admission = Admission(enforcer, state, metrics or Metrics())
 
@@ -126,7 +129,8 @@ class Retrieval:
         are broken by store and chunk id.
 
         Raises `FilterNotExpressible` where the policy cannot be pushed down exactly and the operator chose
-        `deny`, `InvalidRequest` for a store of an embedding model that is no longer configured, and the
+        `deny`, `InvalidRequest` for a store of an embedding model that is no longer configured and for a mode
+        that a store's engine does not serve, and the
         `Unavailable` of whichever dependency fails; a failure is never an empty result.
         """
         embedders = {embedder.name: embedder for embedder in (self._models.of(store.row) for store in stores)}
@@ -146,7 +150,7 @@ class Retrieval:
                 if place not in best or hit.candidate.score > best[place].candidate.score:
                     best[place] = hit
             await self._state.vector_stores.touch(context.principal, store.row.id, at=int(self._clock()))
-        kept = (hit for hit in best.values() if hit.candidate.score >= search.threshold)
+        kept = (hit for hit in best.values() if hit.candidate.score >= search.ranking.threshold)
         ranked = sorted(kept, key=lambda hit: (-hit.candidate.score, hit.store_id, hit.candidate.id))
         return await guarded_hits(self._guards, context, ranked[: search.limit])
 
@@ -164,9 +168,11 @@ class Retrieval:
     ) -> list[Hit]:
         """Return the best admitted hits of one store for each query."""
         search_plan = await self._plan(context, store)
+        mode = self._defaults.mode_of(search.ranking, await self._vectors.modes(store.row.id))
+        fusion = self._defaults.fusion_of(search.ranking)
         hits: list[Hit] = []
         for text, vector in zip(search.queries, vectors, strict=True):
-            query = Query(vector, search.limit, text)
+            query = Query(vector, search.limit, text, mode, fusion)
             hits += await self._search_one(context, store, query, search, search_plan)
         return hits
 

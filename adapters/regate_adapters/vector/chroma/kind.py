@@ -5,10 +5,10 @@ from __future__ import annotations
 import asyncio
 from contextlib import AbstractAsyncContextManager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from regate_adapters.vector.chroma.settings import ChromaServerSettings, ChromaSettings
-from regate_adapters.vector.kind import Configured, EngineKind, Renderer
+from regate_adapters.vector.kind import Configured, EngineKind, Extra, Renderer
 from regate_orchestrator.errors import ConfigurationError
 from regate_orchestrator.filters.schema import RowSchema
 from regate_orchestrator.ports import VectorStore
@@ -17,11 +17,15 @@ if TYPE_CHECKING:
     from regate_adapters.vector.chroma.server import ChromaServer
 
 
+_CHROMA: Final = Extra("chroma", module="chromadb", what="Chroma")
+
+
 class Chroma(EngineKind[ChromaSettings]):
     """Chroma inside the gateway's process."""
 
     settings = ChromaSettings
     title = "Chroma embedded"
+    extra = _CHROMA
     of_one_process = True
 
     def check(self, configured: Configured[ChromaSettings]) -> None:
@@ -53,6 +57,7 @@ class ChromaOnServer(EngineKind[ChromaServerSettings]):
 
     settings = ChromaServerSettings
     title = "a Chroma server"
+    extra = _CHROMA
 
     def check(self, configured: Configured[ChromaServerSettings]) -> None:
         """Raise `ConfigurationError` for what is no address of a server."""

@@ -41,7 +41,7 @@ from regate_orchestrator.documents.generations import generation_of, renamed
 from regate_orchestrator.errors import RegateError, VectorStoreUnavailable
 from regate_orchestrator.filters.expression import Everything, FilterPlan, Scalar
 from regate_orchestrator.filters.schema import RowSchema
-from regate_orchestrator.ports import Chunk, Found, Query, Vector
+from regate_orchestrator.ports import Chunk, Found, Mode, Query, Vector
 from regate_orchestrator.values import FileId, JsonObject, StoreId
 
 if TYPE_CHECKING:
@@ -124,6 +124,10 @@ class ChromaVectorStore:
         distinct = list({chunk.id: chunk for chunk in chunks}.values())
         if distinct:
             await self._write("add", store, lambda: self._add(store, distinct), factor=_LONG_FACTOR)
+
+    async def modes(self, store: StoreId) -> frozenset[Mode]:  # noqa: ARG002 — of every store the same
+        """Return that chunks are found by their vectors alone."""
+        return frozenset({"vector"})
 
     async def search(self, store: StoreId, query: Query, *, plan: FilterPlan) -> Found:
         """Return the most similar chunks among those that the plan permits; see the module on what

@@ -24,7 +24,7 @@ from regate_orchestrator.documents.generations import generation_of, renamed
 from regate_orchestrator.errors import VectorStoreUnavailable
 from regate_orchestrator.filters.expression import Compare, FilterPlan, Matching, Scalar, expression_of
 from regate_orchestrator.filters.schema import RowSchema
-from regate_orchestrator.ports import Candidate, Chunk, Found, Query
+from regate_orchestrator.ports import Candidate, Chunk, Found, Mode, Query
 from regate_orchestrator.values import FileId, JsonObject, StoreId
 
 _SPARE: Final = 16
@@ -60,6 +60,10 @@ class MarkedVectorStore:
             raise VectorStoreUnavailable(f"a vector has another length than the store's {dimensions}")
         if rows:
             await self._engine.put(store, rows)
+
+    async def modes(self, store: StoreId) -> frozenset[Mode]:  # noqa: ARG002 — of every store the same
+        """Return that chunks are found by their vectors alone."""
+        return frozenset({"vector"})
 
     async def search(self, store: StoreId, query: Query, *, plan: FilterPlan) -> Found:
         """Return the most similar chunks among those that the plan permits."""

@@ -7,19 +7,22 @@ What the other stores do differently is their bug (its proof and theirs is
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
 
 from regate_adapters.vector.guard import TENANT
+from regate_adapters.vector.keywords import Posting, bm25, fused
 from regate_adapters.vector.ranking import best, cosines
+from regate_adapters.vector.words import words_of
 from regate_orchestrator.documents.generations import generation_of, renamed
 from regate_orchestrator.errors import VectorStoreUnavailable
 from regate_orchestrator.filters.evaluate import holds
 from regate_orchestrator.filters.expression import Expression, FilterPlan, Nothing, Scalar, expression_of
 from regate_orchestrator.filters.schema import RowSchema
-from regate_orchestrator.ports import Candidate, Chunk, Found, Query
+from regate_orchestrator.ports import Candidate, Chunk, Found, Mode, Query
 from regate_orchestrator.values import FileId, JsonObject, StoreId
 
 
@@ -55,9 +58,12 @@ class MemoryVectorStore:
                 )
         place.chunks.update({chunk.id: chunk for chunk in chunks})
 
+    async def modes(self, store: StoreId) -> frozenset[Mode]:  # noqa: ARG002 — of every store the same
+        """Return all there are."""
+        return frozenset({"vector", "keyword", "hybrid"})
+
     async def search(self, store: StoreId, query: Query, *, plan: FilterPlan) -> Found:
-        """Return the most similar chunks among those for which the plan holds."""
-        query.require_mode("vector")
+        """Return the chunks that fit best among those for which the plan holds."""
         if isinstance(plan, Nothing):
             return Found((), total=0, permitted=0, exhausted=True)
         place = self._place(store)
@@ -65,15 +71,15 @@ class MemoryVectorStore:
             raise VectorStoreUnavailable(f"the query has a vector of another length than {place.dimensions}")
         expression = expression_of(plan)
         permitted = {chunk.id: chunk for chunk in place.chunks.values() if self._holds(expression, chunk)}
-        rows = np.array([chunk.vector for chunk in permitted.values()], dtype=np.float32).reshape(
-            -1, place.dimensions
-        )
-        ranked = best(list(permitted), cosines(rows, np.array(query.vector, dtype=np.float32)), query.limit)
+        scores = _scores(list(permitted.values()), query)
+        ranked = best(list(permitted), np.array(list(scores.values()), dtype=np.float64), query.limit)
+        if query.mode == "keyword":
+            ranked = [(identifier, score) for identifier, score in ranked if score > 0]
         return Found(
             tuple(self._candidate(permitted[identifier], score) for identifier, score in ranked),
             total=len(place.chunks),
             permitted=len(permitted),
-            exhausted=len(permitted) <= query.limit,
+            exhausted=_matching(scores, query) <= query.limit,
         )
 
     async def texts(self, store: StoreId, ids: Sequence[str], *, tenant: str) -> Mapping[str, str]:
@@ -143,6 +149,32 @@ class MemoryVectorStore:
         return Candidate(
             chunk.id, chunk.file_id, chunk.index, chunk.text, score, stamp, dict(chunk.attributes)
         )
+
+
+def _scores(chunks: Sequence[Chunk], query: Query) -> dict[str, float]:
+    """Return the chunks' scores by their ids, in the order of the chunks."""
+    rows = np.array([chunk.vector for chunk in chunks], dtype=np.float32).reshape(-1, len(query.vector))
+    similarities = cosines(rows, np.array(query.vector, dtype=np.float32))
+    if query.mode == "vector":
+        scores = similarities
+    else:
+        counted = [words_of(chunk.text) for chunk in chunks]
+        lengths = np.array([float(counts.total()) for counts in counted])
+        by_words = bm25(
+            [_posting(word, counted) for word in sorted(words_of(query.text))], lengths, len(chunks)
+        )
+        scores = by_words if query.mode == "keyword" else fused(similarities, by_words, query.fusion)
+    return dict(zip((chunk.id for chunk in chunks), scores.tolist(), strict=True))
+
+
+def _posting(word: str, counted: Sequence[Counter[str]]) -> Posting:
+    places = [place for place, counts in enumerate(counted) if word in counts]
+    often = [float(counted[place][word]) for place in places]
+    return Posting(np.array(places, dtype=np.int64), np.array(often, dtype=np.float64))
+
+
+def _matching(scores: Mapping[str, float], query: Query) -> int:
+    return sum(score > 0 for score in scores.values()) if query.mode == "keyword" else len(scores)
 
 
 def _is_of(chunk: Chunk, file: FileId, generation: str | None) -> bool:

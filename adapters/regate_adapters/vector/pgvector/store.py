@@ -43,12 +43,13 @@ from regate_adapters.vector.pgvector.schema import (
     make_chunk_table,
     prepare,
 )
+from regate_adapters.vector.pgvector.statements import INSERT, RESTAMP
 from regate_adapters.vector.pgvector.values import shown_json, shown_text, stored_json, stored_text
 from regate_orchestrator.documents.generations import chunk_id
 from regate_orchestrator.errors import VectorStoreUnavailable, naming
 from regate_orchestrator.filters.expression import Constant, FilterPlan, Scalar, expression_of
 from regate_orchestrator.filters.schema import RowSchema
-from regate_orchestrator.ports import Candidate, Chunk, Found, Query
+from regate_orchestrator.ports import Candidate, Chunk, Found, Mode, Query
 from regate_orchestrator.values import FileId, JsonObject, StoreId
 
 EXACT_BELOW: Final = 50_000
@@ -69,25 +70,6 @@ _CHECK_SECONDS: Final = 2.0
 _WRITE_ROWS: Final = 500
 _MIN_EXPLORED: Final = 200
 _MAX_EXPLORED: Final = 1_000  # pgvector's own bound of ef_search
-
-_INSERT: Final = sql.SQL(
-    """INSERT INTO {table} (store, id, file, index, text, version, stamp, attributes, embedding)
-       SELECT {store}::text, n.id, n.file, n.index, n.text, {version}::text,
-         n.stamp::jsonb, n.attributes::jsonb, n.embedding::vector
-       FROM unnest({ids}::text[], {files}::text[], {indexes}::bigint[], {texts}::text[],
-         {stamps}::text[], {attributes}::text[], {vectors}::text[])
-         AS n (id, file, index, text, stamp, attributes, embedding)"""
-)
-
-
-_RESTAMP: Final = sql.SQL(
-    """INSERT INTO {table} (store, id, file, index, text, version, stamp, attributes, embedding)
-       SELECT store, {into}::text || '/' || regexp_replace(id, '^.*/', ''), file, index, text, version,
-              {stamp}::jsonb, {attributes}::jsonb, embedding
-       FROM {table}
-       WHERE store = {store}::text AND file = {file}::text AND version = {version}::text
-         AND regexp_replace(id, '/[^/]*$', '') = {generation}::text"""
-)
 
 
 class PgVectorStore:
@@ -174,6 +156,10 @@ class PgVectorStore:
                 await self._insert(cursor, store, dimensions, part)
             await count_chunks(cursor, store, len(rows) - replaced)
 
+    async def modes(self, store: StoreId) -> frozenset[Mode]:  # noqa: ARG002 — of every store the same
+        """Return that chunks are found by their vectors alone."""
+        return frozenset({"vector"})
+
     async def search(self, store: StoreId, query: Query, *, plan: FilterPlan) -> Found:
         """Return the most similar chunks among those that the plan permits; see the module on what
         is exact.
@@ -249,7 +235,7 @@ class PgVectorStore:
         ) as cursor:
             dimensions, _ = await place_of(cursor, store, lock=True)
             replaced = await delete_generation(cursor, store, dimensions, file=file, generation=target)
-            await cursor.execute(_RESTAMP.format(table=chunk_table(dimensions), **slots), values)
+            await cursor.execute(RESTAMP.format(table=chunk_table(dimensions), **slots), values)
             copied = cursor.rowcount
             await count_chunks(cursor, store, copied - replaced)
         return copied
@@ -368,7 +354,7 @@ class PgVectorStore:
         columns = {name: [row[name] for row in rows] for name in rows[0]}
         slots = {name: sql.Placeholder(name) for name in (*columns, "store", "version")}
         values = {**columns, "store": stored_text(store), "version": self._version}
-        await cursor.execute(_INSERT.format(table=chunk_table(dimensions), **slots), values)
+        await cursor.execute(INSERT.format(table=chunk_table(dimensions), **slots), values)
 
     def _found(
         self, rows: Sequence[tuple[Any, ...]], *, total: int, permitted: int | None, exhausted: bool

@@ -154,7 +154,7 @@ async def search(call: Call) -> Response:
     narrowing = read_client_filter(asked.filters)
     retrieval = call.services.retrieval
     (store,) = await retrieval.open(call.context, [StoreId(call.path("store_id"))], param="vector_store_id")
-    wanted = Search(tuple(dict.fromkeys(queries)), narrowing, asked.max_num_results, asked.threshold)
+    wanted = Search(tuple(dict.fromkeys(queries)), narrowing, asked.max_num_results, asked.ranking)
     hits = await call.while_connected(retrieval.search(call.context, [store], wanted))
     data = [search_result(hit) for hit in hits]
     page = {

@@ -10,6 +10,8 @@ from regate_gateway.http.misfits import misfit
 from regate_gateway.http.models import TEXT_OR_LIST, Id, Metadata, RequestModel
 from regate_gateway.routes.models import ListQuery
 from regate_orchestrator.documents.chunking import Chunking
+from regate_orchestrator.ports import Fusion
+from regate_orchestrator.retrieval.ranking import Ranking
 
 _MAX_IN_A_BATCH: Final = 2_000
 
@@ -197,13 +199,68 @@ Filter = Annotated[
 """A client's filter, which `filters/client.py` reads."""
 
 
+class HybridSearch(RequestModel):
+    """How much each of the two searches of a hybrid one counts."""
+
+    embedding_weight: float = Field(ge=0.0, le=1e6, description="The weight of the similarity of vectors.")
+    text_weight: float = Field(ge=0.0, le=1e6, description="The weight of the words.")
+    fusion: Literal["weighted", "reciprocal_rank"] = Field(
+        "weighted", description="Whether scores are weighed, or ranks. An extension."
+    )
+
+    @model_validator(mode="after")
+    def _weighs_something(self) -> Self:
+        if not (self.embedding_weight or self.text_weight):
+            raise misfit("'{place}' must have a weight above 0.")
+        return self
+
+    @property
+    def as_fusion(self) -> Fusion:
+        """Return it as the core knows it."""
+        by: Literal["score", "rank"] = "score" if self.fusion == "weighted" else "rank"
+        return Fusion(self.embedding_weight, self.text_weight, by)
+
+
 class RankingOptions(RequestModel):
     """How what is found is ranked."""
 
-    unsupported: ClassVar = ("hybrid_search",)
-
     ranker: Literal["auto", "none", "default-2024-11-15"] = Field("auto", description="All mean the same.")
     score_threshold: float = Field(0.0, ge=0.0, le=1.0, description="What scores less is left out.")
+    hybrid_search: HybridSearch | None = Field(None, description="Search by vectors and by words.")
+
+
+_NO_OPTIONS: Final = RankingOptions.read({}, path="ranking_options")
+
+
+class Ranks(RequestModel):
+    """What every search may say of its ranking."""
+
+    ranking_options: RankingOptions | None = None
+    search_mode: Literal["vector", "keyword", "hybrid"] | None = Field(
+        None,
+        description="By vectors, by words or by both; without it, as the deployment does. An extension.",
+    )
+
+    @model_validator(mode="after")
+    def _has_one_mode(self) -> Self:
+        options = self.options
+        if options.hybrid_search and self.search_mode not in (None, "hybrid"):
+            text = "'{place}' is not for a search with 'hybrid_search'. Leave one of them out."
+            raise misfit(text, member="search_mode")
+        return self
+
+    @property
+    def options(self) -> RankingOptions:
+        """Return the options, of which each has a value."""
+        return self.ranking_options or _NO_OPTIONS
+
+    @property
+    def ranking(self) -> Ranking:
+        """Return it as the core knows it."""
+        options = self.options
+        if options.hybrid_search is None:
+            return Ranking(options.score_threshold, self.search_mode)
+        return Ranking(options.score_threshold, "hybrid", options.hybrid_search.as_fusion)
 
 
 def _require_queries(query: str | list[str]) -> str | list[str]:
@@ -224,21 +281,15 @@ Queries = Annotated[
 ]
 
 
-class SearchRequest(RequestModel):
+class SearchRequest(Ranks):
     """A search in a store."""
 
     query: Queries = Field(description="One query, or several at once.")
     rewrite_query: bool = Field(False, description="Leave out words that say nothing of what is sought.")
     max_num_results: int = Field(10, ge=1, le=50, description="How many passages are wanted.")
     filters: Filter = None
-    ranking_options: RankingOptions | None = None
 
     @property
     def queries(self) -> list[str]:
         """Return the queries, of which there is at least one."""
         return [self.query] if isinstance(self.query, str) else self.query
-
-    @property
-    def threshold(self) -> float:
-        """Return the score below which a passage is left out."""
-        return 0.0 if self.ranking_options is None else self.ranking_options.score_threshold

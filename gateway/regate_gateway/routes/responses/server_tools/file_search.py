@@ -8,10 +8,10 @@ from typing import Annotated, Any, Final, Literal
 from pydantic import AfterValidator, Field
 
 from regate_gateway.http.misfits import misfit
-from regate_gateway.http.models import Id, RequestModel
+from regate_gateway.http.models import Id
 from regate_gateway.routes.responses.part_models import Item, Text
 from regate_gateway.routes.responses.server_tools.registration import Registration
-from regate_gateway.routes.vector_stores.models import Filter, RankingOptions
+from regate_gateway.routes.vector_stores.models import Filter, Ranks
 from regate_orchestrator.errors import InvalidRequest
 from regate_orchestrator.filters.client import read_client_filter
 from regate_orchestrator.responses.tools.kinds.file_search import FILE_SEARCH, RESULTS, FileSearchTool
@@ -27,7 +27,7 @@ def _require_stores(stores: list[str]) -> list[str]:
     return stores
 
 
-class SearchTool(RequestModel):
+class SearchTool(Ranks):
     """A search in vector stores, which runs here."""
 
     type: Literal["file_search"]
@@ -36,7 +36,6 @@ class SearchTool(RequestModel):
     )
     max_num_results: int = Field(20, ge=1, le=50, description="How many passages a search finds.")
     filters: Filter = None
-    ranking_options: RankingOptions | None = None
 
 
 class FileSearchCall(Item):
@@ -57,22 +56,23 @@ def _take_over(tool: SearchTool, path: str, others: Sequence[ServerTool]) -> Fil
     if any(other.kind is FILE_SEARCH for other in others):
         message = "Only one 'file_search' tool is allowed; list all stores in it."
         raise InvalidRequest(message, param=f"{path}.type")
-    ranking = tool.ranking_options
-    threshold = 0.0 if ranking is None else ranking.score_threshold
+    options = tool.options
+    ranking: dict[str, Json] = {"ranker": options.ranker, "score_threshold": options.score_threshold}
+    if options.hybrid_search is not None:
+        ranking["hybrid_search"] = options.hybrid_search.model_dump(exclude_unset=True)
     echo: dict[str, Json] = {
         "type": tool.type,
         "vector_store_ids": list(tool.vector_store_ids),
         "max_num_results": tool.max_num_results,
-        "ranking_options": {
-            "ranker": "auto" if ranking is None else ranking.ranker,
-            "score_threshold": threshold,
-        },
+        "ranking_options": ranking,
         "filters": tool.filters,
     }
+    if tool.search_mode is not None:
+        echo["search_mode"] = tool.search_mode
     return FileSearchTool(
         store_ids=tuple(StoreId(store) for store in tool.vector_store_ids),
         limit=tool.max_num_results,
-        threshold=threshold,
+        ranking=tool.ranking,
         narrowing=read_client_filter(tool.filters, param=f"{path}.filters"),
         echo=echo,
     )

@@ -13,6 +13,7 @@ from regate_orchestrator.responses.arguments import text_among
 from regate_orchestrator.responses.tools.passage import Passage
 from regate_orchestrator.responses.tools.tool import Notes, ServerTool, ToolCall, ToolKind, ToolResult
 from regate_orchestrator.responses.tools.wire import wire_function
+from regate_orchestrator.retrieval.ranking import Ranking
 from regate_orchestrator.values import Json, JsonObject, StoreId
 
 RESULTS: Final = "file_search_call.results"
@@ -79,7 +80,7 @@ class FileSearchTool(ServerTool):
 
     store_ids: tuple[StoreId, ...] = field()
     limit: int
-    threshold: float
+    ranking: Ranking
     narrowing: Expression
     echo: JsonObject
     kind: ClassVar[ToolKind] = FILE_SEARCH

@@ -25,7 +25,7 @@ class FileSearchRunner:
     async def run(self, context: Context, call: ToolCall, stores: Mapping[StoreId, OpenStore]) -> ToolResult:
         """Return the passages that were found, each of them admitted."""
         tool, arguments = cast("FileSearchTool", call.tool), call.arguments or {}
-        search = Search((cast("str", arguments["query"]),), tool.narrowing, tool.limit, tool.threshold)
+        search = Search((cast("str", arguments["query"]),), tool.narrowing, tool.limit, tool.ranking)
         searched = [stores[store] for store in dict.fromkeys(tool.store_ids)]
         hits = await self.retrieval.search(context, searched, search)
         return ToolResult(tuple(map(_passage, hits)), sum(len(hit.candidate.text.encode()) for hit in hits))
