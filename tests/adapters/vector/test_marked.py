@@ -23,6 +23,7 @@ from regate_adapters.vector.marked.tree import All, Has, Lacks, Some, Tree, all_
 from regate_orchestrator.errors import ConfigurationError, FilterNotExpressible
 from regate_orchestrator.filters.expression import (
     NEVER,
+    And,
     Compare,
     CompareFields,
     Everything,
@@ -30,6 +31,7 @@ from regate_orchestrator.filters.expression import (
     In,
     Matching,
     Not,
+    Or,
     Ordered,
     Overlaps,
     Text,
@@ -166,3 +168,17 @@ async def test_a_query_of_zeros_is_equally_near_to_all() -> None:
     found = await vectors.search(store, Query((0.0,) * len(chunks[0].vector), limit=4), plan=Everything())
 
     assert [(one.id, one.score) for one in found.candidates] == [(one.id, 0.0) for one in chunks[:4]]
+
+
+def test_an_engine_may_take_fewer_levels_and_conditions() -> None:
+    pairs = [And((Compare("eq", ("owner",), f"o{n}"), Compare("eq", ("region",), "eu"))) for n in range(9)]
+    plan = Matching(Or(tuple(pairs)))
+
+    assert render(plan, MARKING, deepest=4, most_conditions=19)
+    with pytest.raises(FilterNotExpressible) as too_deep:
+        render(plan, MARKING, deepest=3)
+    with pytest.raises(FilterNotExpressible) as too_many:
+        render(plan, MARKING, most_conditions=18)
+
+    assert "4 levels" in too_deep.value.detail
+    assert "19 conditions" in too_many.value.detail

@@ -11,7 +11,16 @@ import math
 from typing import Final, assert_never
 
 from regate_adapters.vector.marked.marks import LARGEST, MarkedField, Marking
-from regate_adapters.vector.marked.tree import Has, Lacks, Tree, all_of, any_of, complement, measured
+from regate_adapters.vector.marked.tree import (
+    Has,
+    Lacks,
+    Tree,
+    all_of,
+    any_of,
+    complement,
+    conditions_of,
+    measured,
+)
 from regate_orchestrator.errors import FilterNotExpressible
 from regate_orchestrator.filters.evaluate import compares
 from regate_orchestrator.filters.expression import (
@@ -40,21 +49,33 @@ from regate_orchestrator.filters.expression import (
 from regate_orchestrator.filters.schema import FieldType
 
 MOST_MARKS: Final = 50_000
-_DEEPEST: Final = 60
+DEEPEST: Final = 60
+MOST_CONDITIONS: Final = 50_000
 _SAMPLES: Final[dict[FieldType, object]] = {"boolean": False, "number": 0, "string": "", "list": []}
 
 
-def render(plan: FilterPlan, marking: Marking, *, most_marks: int = MOST_MARKS) -> Tree:
+def render(
+    plan: FilterPlan,
+    marking: Marking,
+    *,
+    most_marks: int = MOST_MARKS,
+    deepest: int = DEEPEST,
+    most_conditions: int = MOST_CONDITIONS,
+) -> Tree:
     """Return the condition that selects the plan's chunks of the present schema version.
 
     Raises `FilterNotExpressible`, with a reason, for what has no exact form, and for a condition that is
-    deeper or names more marks than an engine should be asked.
+    deeper, has more parts or names more marks than the engine should be asked.
     """
     tree = all_of([Has((marking.version,)), _lowered(normalize(expression_of(plan)), marking)])
     marks, depth = measured(tree)
-    if marks > most_marks or depth > _DEEPEST:
+    if marks > most_marks or depth > deepest:
         raise FilterNotExpressible(
-            f"the filter has {marks} values and {depth} levels; at most {most_marks} and {_DEEPEST} are taken"
+            f"the filter has {marks} values and {depth} levels; at most {most_marks} and {deepest} are taken"
+        )
+    if (conditions := conditions_of(tree)) > most_conditions:
+        raise FilterNotExpressible(
+            f"the filter has {conditions} conditions; at most {most_conditions} are taken"
         )
     return tree
 

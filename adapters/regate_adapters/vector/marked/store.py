@@ -10,13 +10,14 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Mapping, Sequence
+from functools import partial
 from typing import Final
 
 import numpy as np
 
 from regate_adapters.vector.guard import TENANT, tenant_of
 from regate_adapters.vector.marked.engine import MarkedEngine, MarkedRow, RankedRow
-from regate_adapters.vector.marked.filter import MOST_MARKS, render
+from regate_adapters.vector.marked.filter import DEEPEST, MOST_CONDITIONS, MOST_MARKS, render
 from regate_adapters.vector.marked.marks import Marking, of_file, of_generation, of_id
 from regate_adapters.vector.marked.tree import Has, Tree, all_of
 from regate_adapters.vector.ranking import best, cosines
@@ -37,12 +38,25 @@ class MarkedVectorStore:
     """Chunks of one row schema in a marked engine."""
 
     def __init__(
-        self, engine: MarkedEngine, schema: RowSchema, *, shared: bool, most_marks: int = MOST_MARKS
+        self,
+        engine: MarkedEngine,
+        schema: RowSchema,
+        *,
+        shared: bool,
+        most_marks: int = MOST_MARKS,
+        deepest: int = DEEPEST,
+        most_conditions: int = MOST_CONDITIONS,
     ) -> None:
         self._engine = engine
         self._marking = Marking.of(schema)
         self._shared = shared
-        self._most_marks = most_marks
+        self._render = partial(
+            render,
+            marking=self._marking,
+            most_marks=most_marks,
+            deepest=deepest,
+            most_conditions=most_conditions,
+        )
 
     async def create(self, store: StoreId, *, dimensions: int) -> None:
         """Make the store's place. Raises `VectorStoreUnavailable` when it is there with other dimensions."""
@@ -68,7 +82,7 @@ class MarkedVectorStore:
     async def search(self, store: StoreId, query: Query, *, plan: FilterPlan) -> Found:
         """Return the most similar chunks among those that the plan permits."""
         query.require_mode("vector")
-        where = render(plan, self._marking, most_marks=self._most_marks)
+        where = self._render(plan)
         if where is False:
             return Found((), total=0, permitted=0, exhausted=True)
         dimensions = await self._dimensions(store)

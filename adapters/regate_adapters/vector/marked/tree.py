@@ -90,6 +90,17 @@ def measured(tree: Tree) -> tuple[int, int]:
             return 0, 1
 
 
+def conditions_of(tree: Tree) -> int:
+    """Return how many conditions on marks the tree is made of, however many marks each names."""
+    match tree:
+        case Has() | Lacks():
+            return 1
+        case All(parts) | Some(parts):
+            return sum(map(conditions_of, parts))
+        case _:
+            return 0
+
+
 def _flat(parts: Iterable[Tree], kind: type[All] | type[Some], *, absorbing: bool) -> list[Tree] | None:
     """Return the parts without constants, duplicates and nesting; None when one of them decides the whole."""
     pieces: dict[Tree, None] = {}
