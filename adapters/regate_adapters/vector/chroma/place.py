@@ -12,7 +12,6 @@ does so each time it opens one. So `Directory` adds the indexes that it lacks.
 
 from __future__ import annotations
 
-import fcntl
 import logging
 import os
 import resource
@@ -21,7 +20,7 @@ from contextlib import AbstractContextManager, closing, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
-from regate_orchestrator.errors import ConfigurationError
+from regate_adapters.vector.holding import hold
 
 if TYPE_CHECKING:
     from chromadb.api import ClientAPI
@@ -119,7 +118,7 @@ class Directory:
 
     def hold(self) -> None:
         """Lock the directory for this process. Raises `ConfigurationError` when another holds it."""
-        self._held = _hold(self._path)
+        self._held = hold(self._path, "Embedded Chroma")
 
     def release(self) -> None:
         """Unlock the directory."""
@@ -165,21 +164,3 @@ def _add_indexes(database: Path) -> None:
                 connection.execute(statement)
         except sqlite3.Error as error:
             _log.warning("chroma_index_missing", extra={"detail": table, "cause": str(error)})
-
-
-def _hold(path: Path) -> int:
-    """Return a descriptor that locks the directory for this process until it is closed."""
-    try:
-        path.mkdir(mode=0o700, parents=True, exist_ok=True)
-        descriptor = os.open(path / "regate.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    except OSError as error:
-        raise ConfigurationError(f"vector: the directory {path} cannot be used: {error.strerror}") from error
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError as error:
-        os.close(descriptor)
-        raise ConfigurationError(
-            f"vector: another process uses {path}. Embedded Chroma serves one process: run one worker, "
-            "or give each its own path."
-        ) from error
-    return descriptor
