@@ -1,8 +1,8 @@
 """The vector engines to measure, each with our adapter on it and with two ways past the adapter: its own
 search without any filter, and exact.
 
-pgvector runs on the server that the development dependencies carry, Chroma is embedded. Nothing here knows of
-policies.
+pgvector runs on the server that the development dependencies carry, Chroma and LanceDB are embedded. Nothing
+here knows of policies.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ from tests.postgres import VERSIONS, running_postgres
 from bench.corpus import DIMENSIONS, Vectors, name
 from regate_adapters.vector.chroma.store import ChromaVectorStore
 from regate_adapters.vector.local.store import LocalVectorStore
+from regate_adapters.vector.marked.store import MarkedVectorStore
 from regate_adapters.vector.pgvector.store import PgVectorStore
 from regate_orchestrator.filters.expression import Everything
 from regate_orchestrator.filters.schema import RowSchema
@@ -132,3 +133,23 @@ async def local(schema: RowSchema, vectors: Vectors) -> AsyncIterator[Engine]:
 def _nearest(vectors: Vectors, vector: Vector) -> list[str]:
     scores = vectors @ np.asarray(vector, dtype=np.float32)
     return [name(int(number)) for number in np.argpartition(-scores, K)[:K]]
+
+
+@asynccontextmanager
+async def lancedb(schema: RowSchema) -> AsyncIterator[Engine]:
+    """Enter with embedded LanceDB. It has no index of vectors, so its own search is the exact one."""
+    from regate_adapters.vector.lancedb.engine import LanceEngine
+
+    with tempfile.TemporaryDirectory(prefix="regate-bench-") as folder:
+        async with LanceEngine(Path(folder), timeout_s=60) as engine:
+
+            async def nearest(vector: Vector) -> list[str]:
+                found = await engine.nearest(STORE, vector, True, tenant=None, limit=K)
+                return [row.id for row in found]
+
+            async def settled() -> None:
+                used = sum(path.stat().st_size for path in Path(folder).rglob("*") if path.is_file())
+                print(f"LanceDB: {used >> 20} MB on disk", flush=True)
+
+            store = MarkedVectorStore(engine, schema, shared=False)
+            yield Engine("LanceDB, embedded", store, nearest, nearest, settled)

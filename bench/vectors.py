@@ -49,7 +49,7 @@ from regate_orchestrator.values import JsonObject, RequestId
 _ADDED_AT_ONCE: Final = 2_000
 _CHECKS_AIM_MS: Final = 3
 _ROUNDING: Final = 1e-6  # engines compute with 32 bits
-ENGINES: Final = ("local", "pgvector", "chroma")
+ENGINES: Final = ("local", "pgvector", "chroma", "lancedb")
 T = TypeVar("T")
 _STORE_ROW: Final[JsonObject] = {
     "id": STORE,
@@ -131,6 +131,7 @@ async def run(chunks: int, queries: int, wanted: Sequence[str]) -> None:
         "local": lambda: engines.local(schemas["chunk"], corpus.vectors),
         "pgvector": lambda: engines.pgvector(schemas["chunk"]),
         "chroma": lambda: engines.chroma(schemas["chunk"], corpus.vectors),
+        "lancedb": lambda: engines.lancedb(schemas["chunk"]),
     }
     async with running_opa(policies, schemas=schemas) as opa:
         remembering = CachingEngine(opa, seconds=3_600, entries=100)

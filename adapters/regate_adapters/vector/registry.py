@@ -11,6 +11,7 @@ from pydantic_core import InitErrorDetails
 from regate_adapters.vector.chroma.kind import Chroma, ChromaOnServer
 from regate_adapters.vector.kind import EmbeddedSettings, EngineKind, EngineSettings
 from regate_adapters.vector.local.kind import Local
+from regate_adapters.vector.lancedb.kind import LanceDb
 from regate_adapters.vector.memory.kind import Memory
 from regate_adapters.vector.pgvector.kind import PgVector
 
@@ -19,6 +20,7 @@ _ALL: Final[tuple[EngineKind[Any], ...]] = (
     Chroma(),
     ChromaOnServer(),
     PgVector(),
+    LanceDb(),
     Memory(),
 )
 

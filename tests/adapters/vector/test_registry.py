@@ -22,6 +22,7 @@ from regate_orchestrator.filters.expression import Compare, Matching
 
 ROOT: Final = Path(__file__).parents[3]
 ALL: Final = pytest.mark.parametrize("kind", KINDS.values(), ids=KINDS)
+SERVERS: Final = {"postgres": "postgresql://h/d"}
 CLIENTS: Final = "import sys, regate_gateway.config.loading; print(*sys.modules)"
 
 
@@ -39,7 +40,7 @@ def test_kind_is_a_folder_with_settings_and_a_store(kind: EngineKind[Any]) -> No
 
     assert folder.parent.name == "vector"
     assert kind.settings.__module__ == f"regate_adapters.vector.{folder.name}.settings"
-    assert (folder / "store.py").is_file()
+    assert (folder / "store.py").is_file() or (folder / "engine.py").is_file()
 
 
 @ALL
@@ -55,8 +56,7 @@ def test_folder_without_a_kind_is_none() -> None:
     vector = ROOT / "adapters/regate_adapters/vector"
     folders = {path.parent.name for path in vector.glob("*/__init__.py")}
 
-    common = {"marked"}  # what engines of marked rows share
-    assert folders - common == {folder_of(kind).name for kind in KINDS.values()}
+    assert folders == {folder_of(kind).name for kind in KINDS.values()} | {"marked"}  # which several share
 
 
 @ALL
@@ -76,7 +76,7 @@ def test_client_library_is_an_optional_dependency(kind: EngineKind[Any]) -> None
     extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
 
     assert kind.extra is None or any(
-        dependency.startswith(kind.extra.module) for dependency in extras[kind.extra.name]
+        dependency.replace("-", "_").startswith(kind.extra.module) for dependency in extras[kind.extra.name]
     )
 
 
@@ -91,7 +91,6 @@ def test_setting_that_names_a_variable_ends_so(kind: EngineKind[Any]) -> None:
 def test_kind_is_tried_by_the_check_of_policies(kind: EngineKind[Any]) -> None:
     plan = Matching(Compare("eq", ("tenant",), "acme"))
 
-    assert kind.is_installed
     assert renderers_for("chunk", SCHEMA)[kind.name](plan) is not None
     assert kind.name not in renderers_for("file", SCHEMA)
 
@@ -103,7 +102,7 @@ def test_kind_is_proven_by_its_own_settings_or_by_another_kind_of_its_folder(
     proven = {
         folder_of(other).name
         for other in KINDS.values()
-        if isinstance(other.proof(tmp_path, "postgresql://h/d"), Configured)
+        if isinstance(other.proof(tmp_path, SERVERS.get(other.server or "", "http://h")), Configured)
     }
 
     assert folder_of(kind).name in proven
@@ -160,9 +159,10 @@ def test_settings_that_are_no_group_are_refused(given: object) -> None:
         read_settings(given)
 
 
-@pytest.mark.parametrize("kind", [None, "", "pinecone", ["chroma"], 7])
+@pytest.mark.parametrize("kind", [None, "", "nowhere", ["chroma"], 7])
 def test_kind_that_is_not_there_is_refused_with_those_that_are(kind: object) -> None:
-    with pytest.raises(ValueError, match=r"should be 'local', 'chroma', .* or 'memory'"):
+    names = [repr(name) for name in KINDS]
+    with pytest.raises(ValueError, match=f"should be {', '.join(names[:-1])} or {names[-1]}"):
         read_settings({"kind": kind})
 
 

@@ -1,0 +1,1 @@
+"""The vector store on LanceDB, inside the gateway's process."""
