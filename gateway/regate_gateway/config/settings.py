@@ -149,7 +149,7 @@ class Vector(Section):
     stores: dict[Name, Engine] = Field(
         description="The engines, by name.", json_schema_extra={"default_text": "one, `main`, of kind local"}
     )
-    search: Searching = Field(default_factory=Searching, description="How stores are searched.")
+    search: Searching = Field(default_factory=Searching)
     allow_shared_stores: bool = Field(
         default=True, description="Let a `store_admin` make stores that all tenants may add to and search."
     )

@@ -1,0 +1,1 @@
+"""The vector store on Oracle AI Vector Search."""
