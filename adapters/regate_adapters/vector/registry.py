@@ -10,8 +10,8 @@ from pydantic_core import InitErrorDetails
 
 from regate_adapters.vector.chroma.kind import Chroma, ChromaOnServer
 from regate_adapters.vector.kind import EmbeddedSettings, EngineKind, EngineSettings
-from regate_adapters.vector.local.kind import Local
 from regate_adapters.vector.lancedb.kind import LanceDb
+from regate_adapters.vector.local.kind import Local
 from regate_adapters.vector.memory.kind import Memory
 from regate_adapters.vector.oracle.kind import Oracle
 from regate_adapters.vector.pgvector.kind import PgVector

@@ -264,3 +264,11 @@ async def test_a_file_that_cannot_be_read_is_a_failure_and_no_empty_answer(tmp_p
 
         with pytest.raises(VectorStoreUnavailable):
             await local.search(VS, Query(QUERY, 1), plan=ACME)
+
+
+async def test_a_directory_that_another_process_uses_is_refused(tmp_path: Path) -> None:
+    async with LocalVectorStore(tmp_path, SCHEMA):
+        with pytest.raises(ConfigurationError, match="another process uses"):
+            await LocalVectorStore(tmp_path, SCHEMA).__aenter__()
+    async with LocalVectorStore(tmp_path, SCHEMA) as again:
+        await again.check()

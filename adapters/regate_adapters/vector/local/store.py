@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import os
 import sqlite3
 import threading
 from collections import OrderedDict
@@ -20,6 +21,7 @@ from types import TracebackType
 from typing import Final, Self, TypeVar
 
 from regate_adapters.vector.guard import tenant_of
+from regate_adapters.vector.holding import hold
 from regate_adapters.vector.local import writing
 from regate_adapters.vector.local.partition import Changes, Partition, Scope
 from regate_adapters.vector.local.ranking import ranked
@@ -60,7 +62,12 @@ class LocalVectorStore:
         self._executor = ThreadPoolExecutor(_THREADS, thread_name_prefix="vectors")
 
     async def __aenter__(self) -> Self:
-        await asyncio.to_thread(prepare, self._folder)
+        self._held = await asyncio.to_thread(hold, self._folder, "The local engine")
+        try:
+            await asyncio.to_thread(prepare, self._folder)
+        except BaseException:
+            os.close(self._held)
+            raise
         return self
 
     async def __aexit__(
@@ -69,6 +76,7 @@ class LocalVectorStore:
         await asyncio.to_thread(self._executor.shutdown)
         for connection in self._connections:
             connection.close()
+        os.close(self._held)
 
     async def create(self, store: StoreId, *, dimensions: int) -> None:
         """Make the store's place. Raises `VectorStoreUnavailable` when it is there with other dimensions."""
