@@ -406,9 +406,29 @@ REFUSED: dict[str, tuple[str, str]] = {
         "guards: {providers: [&g {name: g, kind: detector, steps: [input]}, *g]}",
         "two guards have the same name",
     ),
-    "embedded Chroma with an address": (
+    "the local engine with an address": (
         "vector: {stores: {main: {url: 'http://h'}}}",
         "vector.stores.main: url does not belong to kind local",
+    ),
+    "words in an engine that is not there": (
+        "vector: {stores: {main: {kind: chroma, words: other}}}",
+        "vector: stores.main.words names 'other', which is not among stores",
+    ),
+    "words in an engine that has no search by words": (
+        "vector: {stores: {main: {kind: chroma, words: b}, b: {kind: chroma}}}",
+        "vector: stores.main.words names 'b', whose kind chroma cannot search by words",
+    ),
+    "words of an engine that searches by words": (
+        "vector: {stores: {main: {words: b}, b: {kind: memory}}}",
+        "vector: stores.main.words is set, but kind local searches by words itself",
+    ),
+    "weights of nothing": (
+        "vector: {search: {embedding_weight: 0, text_weight: 0}}",
+        "vector.search: embedding_weight and text_weight must not both be 0",
+    ),
+    "half of the weights": (
+        "vector: {search: {text_weight: 0.5}}",
+        "vector.search: text_weight is set, so embedding_weight must be set as well",
     ),
 }
 
@@ -472,7 +492,7 @@ def test_table_of_kinds_is_in_the_documentation() -> None:
 
 
 def test_table_of_refusals_is_not_empty() -> None:
-    assert len(REFUSED) == 87
+    assert len(REFUSED) == 92
 
 
 def test_refusal_does_not_repeat_the_value() -> None:

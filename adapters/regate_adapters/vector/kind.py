@@ -17,7 +17,7 @@ from typing import ClassVar, Generic, Literal, TypeAlias, TypeVar
 
 from pydantic import Field
 
-from regate_adapters.settings_types import Section, below_data_dir
+from regate_adapters.settings_types import Name, Section, below_data_dir
 from regate_orchestrator.errors import ConfigurationError
 from regate_orchestrator.filters.expression import FilterPlan
 from regate_orchestrator.filters.schema import RowSchema
@@ -43,6 +43,11 @@ class EngineSettings(Section):
             "When the engine cannot express a policy filter: `deny` the search, or `gate`: search within "
             "the tenant and check each hit."
         ),
+    )
+    words: Name | None = Field(
+        default=None,
+        description="Another engine that keeps the words of this one's chunks, where this one cannot search "
+        "by words: a `local` one for a single gateway.",
     )
 
 
@@ -89,6 +94,8 @@ class EngineKind(ABC, Generic[S]):
     """Whether the vectors survive a restart, so that it can be recommended."""
     of_one_process: ClassVar[bool] = False
     """Whether it lies in one gateway's process, so that no other can use the same vectors."""
+    by_words: ClassVar[bool] = False
+    """Whether it can search by words."""
     server: ClassVar[str | None] = None
     """What kind of server a proof needs; None for an engine inside this process."""
 

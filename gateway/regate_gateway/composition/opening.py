@@ -19,10 +19,11 @@ from regate_adapters.opa.client import OpaAddress
 from regate_adapters.opa.engine import OpaEngine, RevisionGate
 from regate_adapters.vector.kind import Configured, EngineSettings
 from regate_adapters.vector.registry import KINDS
+from regate_adapters.vector.worded.store import WordedVectorStore
 from regate_gateway.composition.seat import Seat
 from regate_gateway.config.files_settings import Files
 from regate_gateway.config.secret import MIN_SECRET_BYTES, Secret, own_secret, secret_from_environment
-from regate_gateway.config.settings import Settings
+from regate_gateway.config.settings import Settings, Vector
 from regate_gateway.workbench.check.entrypoints import required_rules
 from regate_gateway.workbench.directory import shipped_policies
 from regate_orchestrator.authz.points import ROWS
@@ -185,12 +186,20 @@ def configured_engine(name: str, engine: EngineSettings) -> Configured[EngineSet
     return Configured(engine, place, secrets)
 
 
-async def open_vector_engine(
-    stack: AsyncExitStack, name: str, engine: EngineSettings, schema: RowSchema
-) -> VectorStore:
-    """Return the vector engine, opened on the stack. Raises `ConfigurationError` when it cannot be used."""
-    opening = KINDS[engine.kind].open(configured_engine(name, engine), schema)
-    return await stack.enter_async_context(opening)
+async def open_vector_engines(
+    stack: AsyncExitStack, vector: Vector, schema: RowSchema
+) -> dict[str, VectorStore]:
+    """Return the vector engines by name, opened on the stack. Raises `ConfigurationError` when one cannot be
+    used.
+    """
+    opened: dict[str, VectorStore] = {}
+    for name, engine in vector.stores.items():
+        opening = KINDS[engine.kind].open(configured_engine(name, engine), schema)
+        opened[name] = await stack.enter_async_context(opening)
+    return {
+        name: opened[name] if engine.words is None else WordedVectorStore(opened[name], opened[engine.words])
+        for name, engine in vector.stores.items()
+    }
 
 
 async def open_blobs(stack: AsyncExitStack, files: Files) -> BlobStore:

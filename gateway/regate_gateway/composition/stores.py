@@ -10,7 +10,7 @@ from typing import Protocol, runtime_checkable
 
 from regate_adapters.files.readers.extract import WorkerExtractor
 from regate_adapters.state.store import SqlStateStore
-from regate_gateway.composition.opening import open_blobs, open_vector_engine, starting
+from regate_gateway.composition.opening import open_blobs, open_vector_engines, starting
 from regate_gateway.composition.outside.upstreams import open_models
 from regate_gateway.config.database import server_options, state_url
 from regate_gateway.config.settings import Settings, Vector
@@ -54,10 +54,7 @@ async def open_stores(
     opening = SqlStateStore.open(url, setting=setting, clock=clock, server=server_options(settings))
     state = await stack.enter_async_context(opening)
     starting("opening the vector engines")
-    engines = {
-        name: await open_vector_engine(stack, name, store, chunk_schema)
-        for name, store in settings.vector.stores.items()
-    }
+    engines = await open_vector_engines(stack, settings.vector, chunk_schema)
     vectors = await _vectors(settings.vector, engines, state)
     starting("loading the embedding models")
     models = await open_models(stack, settings)

@@ -18,7 +18,7 @@ from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, Settings
 from regate_adapters.settings_types import EnvironmentName, Name, Section
 from regate_adapters.tracing.settings import Traces, has_tracing
 from regate_adapters.vector.kind import EngineSettings
-from regate_adapters.vector.registry import is_embedded, read_settings
+from regate_adapters.vector.registry import KINDS, is_embedded, read_settings
 from regate_gateway.config.audit_settings import Audit
 from regate_gateway.config.auth_settings import Auth
 from regate_gateway.config.egress_settings import Egress
@@ -158,7 +158,19 @@ class Vector(Section):
     def _default_exists(self) -> Self:
         if self.default not in self.stores:
             raise ValueError(f"default names {self.default!r}, which is not among stores")
+        for name, engine in self.stores.items():
+            if engine.words is not None:
+                self._require_words(name, engine.words)
         return self
+
+    def _require_words(self, name: str, words: str) -> None:
+        place, other = f"stores.{name}.words", self.stores.get(words)
+        if other is None:
+            raise ValueError(f"{place} names {words!r}, which is not among stores")
+        if not KINDS[other.kind].by_words or other.words is not None:
+            raise ValueError(f"{place} names {words!r}, whose kind {other.kind} cannot search by words")
+        if KINDS[self.stores[name].kind].by_words:
+            raise ValueError(f"{place} is set, but kind {self.stores[name].kind} searches by words itself")
 
 
 class EmbeddingModel(Section):

@@ -56,7 +56,10 @@ def test_folder_without_a_kind_is_none() -> None:
     vector = ROOT / "adapters/regate_adapters/vector"
     folders = {path.parent.name for path in vector.glob("*/__init__.py")}
 
-    assert folders == {folder_of(kind).name for kind in KINDS.values()} | {"marked"}  # which several share
+    assert folders == {folder_of(kind).name for kind in KINDS.values()} | {
+        "marked",
+        "worded",
+    }  # which several share
 
 
 @ALL

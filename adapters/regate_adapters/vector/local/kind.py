@@ -20,6 +20,7 @@ class Local(EngineKind[LocalSettings]):
     settings = LocalSettings
     title = "the local engine"
     of_one_process = True
+    by_words = True
 
     def check(self, configured: Configured[LocalSettings]) -> None:
         """Accept: whether the directory can be used is checked for every embedded engine."""

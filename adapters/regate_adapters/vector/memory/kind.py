@@ -19,6 +19,7 @@ class Memory(EngineKind[MemorySettings]):
     title = "memory (lost at exit)"
     keeps = False
     of_one_process = True
+    by_words = True
 
     def check(self, configured: Configured[MemorySettings]) -> None:
         """Accept: there is nothing to set."""

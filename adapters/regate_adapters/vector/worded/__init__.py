@@ -1,0 +1,1 @@
+"""Words beside vectors: a search by words for engines that have none of their own."""
