@@ -1,7 +1,7 @@
 """What a gateway of the tests keeps its state and its vectors in. What a client is told must not depend on
 it.
 
-embedded    SQLite and Chroma in the gateway's own directory, as without configuration
+embedded    SQLite and the local engine in the gateway's own directory, as without configuration
 postgres    one PostgreSQL database with pgvector, of a plain user, as an operator prepares it
 """
 

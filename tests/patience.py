@@ -26,7 +26,7 @@ _CONSTANTS: Final = {
     "regate_adapters.audit.copying": ("_DEADLINE_SECONDS",),
     "regate_adapters.audit.export.otlp": ("_DEADLINE_SECONDS",),
     "regate_adapters.audit.export.postgres": ("_DEADLINE_SECONDS",),
-    "regate_adapters.embeddings.upstream": ("_CONNECT_SECONDS",),
+    "regate_adapters.json_endpoint": ("_CONNECT_SECONDS",),
     "regate_adapters.vector.chroma.store": ("_READ_SECONDS", "_CHECK_SECONDS"),
     "regate_adapters.vector.pgvector.store": ("_CHECK_SECONDS",),
     "regate_gateway.routes.health": ("_DEADLINE_SECONDS",),

@@ -19,6 +19,7 @@ between translates.
     │   ├── StateUnavailable        the state store failed
     │   ├── VectorStoreUnavailable  the vector store failed
     │   ├── EmbeddingsUnavailable   the embedder failed
+    │   ├── RerankingUnavailable    the reranker failed
     │   ├── GuardUnavailable        a guard that must look at a text did not
     │   ├── ExtractionUnavailable   a file could not be read now, by no fault of its own
     │   ├── QuotaUnavailable        what was spent so far cannot be counted
@@ -208,6 +209,13 @@ class EmbeddingsUnavailable(Unavailable):
 
     code = "embeddings_unavailable"
     default_message = "The embedding model is unavailable. Try again later."
+
+
+class RerankingUnavailable(Unavailable):
+    """The reranker could not answer."""
+
+    code = "reranking_unavailable"
+    default_message = "The ranking model is unavailable. Try again later, or with the ranker 'none'."
 
 
 class GuardUnavailable(Unavailable):

@@ -80,6 +80,8 @@ class ScriptedUpstream:
     headers: list[dict[str, str]] = field(default_factory=list)
     images: list[Any] = field(default_factory=list)
     """What requests for images are answered with, one after the other: a status of error, or an answer."""
+    relevance: dict[str, float] = field(default_factory=dict)
+    """What a reranker says of passages, by a word that is in them."""
     closed_early: int = 0
     url: str = ""
 
@@ -102,6 +104,18 @@ class ScriptedUpstream:
                 "model": "small",
             }
         )
+
+    async def rerank(self, request: web.Request) -> web.Response:
+        body = await request.json()
+        self.requests.append(body)
+        results = [
+            {
+                "index": place,
+                "relevance_score": max(self.relevance[one] for one in self.relevance if one in passage),
+            }
+            for place, passage in enumerate(body["documents"])
+        ]
+        return web.json_response({"results": sorted(results, key=lambda one: -one["relevance_score"])})
 
     async def generate(self, request: web.Request) -> web.Response:
         self.requests.append(await request.json())
@@ -306,6 +320,7 @@ async def upstream(fleet: Fleet | None) -> AsyncIterator[ScriptedUpstream]:
     app.router.add_post("/v1/chat/completions", scripted.chat)
     app.router.add_post("/v1/embeddings", scripted.embeddings)
     app.router.add_post("/v1/images/generations", scripted.generate)
+    app.router.add_post("/v1/rerank", scripted.rerank)
     runner = web.AppRunner(app, shutdown_timeout=0.1)
     await runner.setup()
     site = web.TCPSite(runner, "127.0.0.1", 0 if fleet is None else UPSTREAM_PORT)

@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 
 from regate_adapters.state.dialects import ServerOptions
-from regate_gateway.config.database import server_options
 from regate_gateway.config.loading import load_settings, reference, reference_table, show
 from regate_gateway.config.settings import Settings
+from regate_gateway.config.state_settings import server_options
 from regate_gateway.config.upstream_settings import PROFILES, Upstream
 from regate_orchestrator.errors import ConfigurationError
 from regate_orchestrator.upstream_capabilities import UpstreamCapabilities
@@ -422,6 +422,18 @@ REFUSED: dict[str, tuple[str, str]] = {
         "vector: {stores: {main: {words: b}, b: {kind: memory}}}",
         "vector: stores.main.words is set, but kind local searches by words itself",
     ),
+    "a reranker of no upstream": (
+        "reranking: {models: {fine: {upstream: nowhere, model: m}}}",
+        "reranking.models.fine.upstream names 'nowhere', which is not in upstreams",
+    ),
+    "a default that is no reranker": (
+        "reranking: {default: fine}",
+        "reranking: default names 'fine', which is not among models",
+    ),
+    "a reranker of a name with a meaning": (
+        "reranking: {models: {none: {upstream: a, model: m}}}",
+        "reranking: models: 'none' has a meaning of its own; use another name",
+    ),
     "weights of nothing": (
         "vector: {search: {embedding_weight: 0, text_weight: 0}}",
         "vector.search: embedding_weight and text_weight must not both be 0",
@@ -492,7 +504,7 @@ def test_table_of_kinds_is_in_the_documentation() -> None:
 
 
 def test_table_of_refusals_is_not_empty() -> None:
-    assert len(REFUSED) == 92
+    assert len(REFUSED) == 95
 
 
 def test_refusal_does_not_repeat_the_value() -> None:
@@ -609,11 +621,11 @@ def test_what_is_said_of_a_database_reaches_it() -> None:
         "state: {url_env: X, pool_size: 3, connect_timeout_s: 2, statement_timeout_s: 8, "
         "idle_in_transaction_timeout_s: 9, row_security: false}"
     )
-    options = server_options(given)
+    options = server_options(given.state)
 
     assert options == ServerOptions(3, 2, 8, 9, row_security=False)
-    assert (options.call_s(5), server_options(load("")).call_s(5)) == (10, 5)
-    assert server_options(load("")) == ServerOptions()
+    assert (options.call_s(5), server_options(load("").state).call_s(5)) == (10, 5)
+    assert server_options(load("").state) == ServerOptions()
 
 
 @pytest.mark.parametrize(

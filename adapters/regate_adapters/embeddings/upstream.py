@@ -4,24 +4,19 @@ not checked.
 
 from __future__ import annotations
 
-import asyncio
 import math
 from collections.abc import Mapping, Sequence
 from types import TracebackType
 from typing import Final, Self
 
-import aiohttp
 import orjson
 
+from regate_adapters.json_endpoint import EndpointFailed, JsonEndpoint, encodable
 from regate_adapters.overflow import says_too_long, told_limit
 from regate_orchestrator.errors import EmbeddingsUnavailable, TextTooLong
 from regate_orchestrator.ports import Vector
 
 _BATCH: Final = 64
-_MAX_BYTES: Final = 32 * 1024 * 1024
-_MAX_WORDS: Final = 2_048
-_MAX_CONNECTIONS: Final = 16
-_CONNECT_SECONDS: Final = 5.0
 
 
 class UpstreamEmbedder:
@@ -38,28 +33,20 @@ class UpstreamEmbedder:
         most_tokens: int | None = None,
         deadline_s: float = 30.0,
     ) -> None:
-        self._url = base_url.rstrip("/") + "/embeddings"
+        url = base_url.rstrip("/") + "/embeddings"
+        self._endpoint = JsonEndpoint(url, api_key=api_key, deadline_s=deadline_s)
         self._model = model
         self._most_tokens = most_tokens
-        self._headers = {} if api_key is None else {"Authorization": f"Bearer {api_key}"}
-        self._deadline_s = deadline_s
-        self._session: aiohttp.ClientSession | None = None
         self._length: int | None = None
 
     async def __aenter__(self) -> Self:
-        self._session = aiohttp.ClientSession(
-            connector=aiohttp.TCPConnector(limit=_MAX_CONNECTIONS),
-            cookie_jar=aiohttp.DummyCookieJar(),
-            timeout=aiohttp.ClientTimeout(total=None, sock_connect=_CONNECT_SECONDS),
-        )
+        await self._endpoint.__aenter__()
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        session, self._session = self._session, None
-        if session is not None:
-            await session.close()
+        await self._endpoint.__aexit__(kind, error, trace)
 
     @property
     def name(self) -> str:
@@ -87,49 +74,21 @@ class UpstreamEmbedder:
         return vectors
 
     async def _ask(self, texts: Sequence[str]) -> list[Vector]:
-        # Upstreams refuse an empty text; a lone surrogate has no UTF-8.
-        inputs = [text.encode(errors="replace").decode() or " " for text in texts]
-        body = orjson.dumps({"model": self._model, "input": inputs, "encoding_format": "float"})
+        question = {
+            "model": self._model,
+            "input": [encodable(text) for text in texts],
+            "encoding_format": "float",
+        }
         try:
-            async with asyncio.timeout(self._deadline_s):
-                answer = await self._post(body)
-            return self._checked(answer, len(texts))
-        except TimeoutError as error:
-            raise EmbeddingsUnavailable(f"{self.name}: no answer within {self._deadline_s:g} s") from error
-        except (aiohttp.ClientError, OSError) as error:
-            raise EmbeddingsUnavailable(f"{self.name}: {type(error).__name__}") from error
-
-    async def _post(self, body: bytes) -> bytes:
-        try:
-            return await self._post_once(body)
-        except (aiohttp.ServerDisconnectedError, aiohttp.ClientOSError):
-            return await self._post_once(
-                body
-            )  # a pooled connection that had been closed; asking twice changes nothing
-
-    async def _post_once(self, body: bytes) -> bytes:
-        if self._session is None:
-            raise EmbeddingsUnavailable(f"{self.name}: not open")
-        headers = {**self._headers, "Content-Type": "application/json"}
-        async with self._session.post(self._url, data=body, headers=headers, allow_redirects=False) as answer:
-            if answer.status != 200:
-                raise self._refused(answer.status, await answer.content.read(_MAX_WORDS))
-            read = bytearray()
-            async for piece in answer.content.iter_any():
-                read += piece
-                if len(read) > _MAX_BYTES:
-                    raise EmbeddingsUnavailable(f"{self.name}: an answer of more than {_MAX_BYTES} bytes")
-            return bytes(read)
-
-    def _refused(self, status: int, body: bytes) -> EmbeddingsUnavailable | TextTooLong:
-        words = body.decode("utf-8", "replace")
-        # Some servers say so with 500; nothing is quoted back by an API of embeddings that could be taken for
-        # it.
-        if status != 429 and says_too_long(words, prose=True):
-            return TextTooLong(self._most_tokens or told_limit(words))
-        return EmbeddingsUnavailable(
-            f"{self.name}: status {status}"
-        )  # its words may quote the text of a document
+            answer = await self._endpoint.ask(question)
+        except EndpointFailed as error:
+            # Some servers say so with 500; nothing is quoted back by an API of embeddings that could be taken
+            # for it.
+            if error.status != 429 and says_too_long(error.words, prose=True):
+                raise TextTooLong(self._most_tokens or told_limit(error.words)) from error
+            # Its words may quote the text of a document
+            raise EmbeddingsUnavailable(f"{self.name}: {error}") from error
+        return self._checked(answer, len(texts))
 
     def _checked(self, answer: bytes, count: int) -> list[Vector]:
         try:

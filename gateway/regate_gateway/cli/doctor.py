@@ -36,9 +36,10 @@ from regate_gateway.config.auth_settings import (
     MtlsProvider,
     Provider,
 )
-from regate_gateway.config.database import state_url
 from regate_gateway.config.guard_settings import GuardEntry
-from regate_gateway.config.settings import EmbeddingModel, Settings
+from regate_gateway.config.retrieval_settings import EmbeddingModel
+from regate_gateway.config.settings import Settings
+from regate_gateway.config.state_settings import state_url
 from regate_gateway.config.upstream_settings import Upstream
 from regate_orchestrator.errors import ConfigurationError, RegateError, naming
 
@@ -180,7 +181,7 @@ async def _opa(settings: Settings) -> str:
 async def _state(settings: Settings) -> str:
     from regate_adapters.state.database import examine
 
-    setting, url = state_url(settings)
+    setting, url = state_url(settings.state)
     return await examine(url, setting=setting, row_security=settings.state.row_security)
 
 

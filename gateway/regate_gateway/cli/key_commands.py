@@ -173,11 +173,11 @@ def _with_keys(settings: Settings, do: Callable[[ApiKeyState], Awaitable[Result]
     import asyncio
 
     from regate_adapters.state.store import SqlStateStore
-    from regate_gateway.config.database import state_url
+    from regate_gateway.config.state_settings import state_url
     from regate_orchestrator.errors import StateUnavailable
 
     async def done() -> Result:
-        setting, url = state_url(settings)
+        setting, url = state_url(settings.state)
         settings.data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)  # keys may be made before a start
         async with SqlStateStore.open(url, setting=setting) as state:
             return await do(state.api_keys)

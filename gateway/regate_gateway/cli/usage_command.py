@@ -76,9 +76,9 @@ def usage(
 
 async def _report(settings: Settings, first: int, last: int, by: Sequence[UsageKey]) -> list[UsageRow]:
     from regate_adapters.state.store import SqlStateStore
-    from regate_gateway.config.database import state_url
+    from regate_gateway.config.state_settings import state_url
 
-    setting, url = state_url(settings)
+    setting, url = state_url(settings.state)
     async with SqlStateStore.open(url, setting=setting) as state:
         return await state.usage.report(first=first, last=last, by=by)
 

@@ -27,9 +27,9 @@ from regate_gateway.composition.opening import (
 from regate_gateway.composition.outside.mcp import check_mcp
 from regate_gateway.composition.outside.tracing import check_traces
 from regate_gateway.composition.sharing import check_redis
-from regate_gateway.config.database import state_url
 from regate_gateway.config.secret import secret_from_environment
 from regate_gateway.config.settings import Settings
+from regate_gateway.config.state_settings import state_url
 from regate_gateway.config.tls import ServerTls
 from regate_orchestrator.errors import ConfigurationError, naming
 
@@ -143,7 +143,7 @@ def _check_egress(settings: Settings) -> None:
 def _check_database(settings: Settings) -> None:
     from regate_adapters.state.database import check_url
 
-    setting, url = state_url(settings)
+    setting, url = state_url(settings.state)
     with naming(setting):
         place = check_url(url)
     if place.drivername.startswith("sqlite"):
@@ -175,7 +175,7 @@ def _check_workers(settings: Settings) -> None:
     from regate_adapters.state.database import check_url
 
     found = []
-    setting, url = state_url(settings)
+    setting, url = state_url(settings.state)
     if check_url(url).drivername.startswith("sqlite"):
         found.append(f"{setting}: SQLite serves one process, so workers need PostgreSQL")
     found += [

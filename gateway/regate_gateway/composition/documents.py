@@ -77,7 +77,7 @@ def make_documents(
         post_filtered=frozenset(
             name for name, store in settings.vector.stores.items() if store.on_inexpressible == "gate"
         ),
-        defaults=_ranking(settings),
+        defaults=_ranking(settings, stores),
         clock=clock,
         metrics=metrics,
     )
@@ -85,10 +85,10 @@ def make_documents(
     return Documents(files, uploads, attachments, ingestion, retrieval)
 
 
-def _ranking(settings: Settings) -> RankingDefaults:
+def _ranking(settings: Settings, stores: Stores) -> RankingDefaults:
     search = settings.vector.search
     embedding = search.embedding_weight
     if embedding is None:
         embedding = _LOCAL_WEIGHT if settings.embeddings.kind == "local" else _MODEL_WEIGHT
     text = 1 - embedding if search.text_weight is None else search.text_weight
-    return RankingDefaults(search.mode, Fusion(embedding, text))
+    return RankingDefaults(search.mode, Fusion(embedding, text), settings.reranking.default, stores.rankers)

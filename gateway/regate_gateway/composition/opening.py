@@ -22,8 +22,9 @@ from regate_adapters.vector.registry import KINDS
 from regate_adapters.vector.worded.store import WordedVectorStore
 from regate_gateway.composition.seat import Seat
 from regate_gateway.config.files_settings import Files
+from regate_gateway.config.retrieval_settings import Vector
 from regate_gateway.config.secret import MIN_SECRET_BYTES, Secret, own_secret, secret_from_environment
-from regate_gateway.config.settings import Settings, Vector
+from regate_gateway.config.settings import Settings
 from regate_gateway.workbench.check.entrypoints import required_rules
 from regate_gateway.workbench.directory import shipped_policies
 from regate_orchestrator.authz.points import ROWS

@@ -11,13 +11,15 @@ from typing import Protocol, runtime_checkable
 from regate_adapters.files.readers.extract import WorkerExtractor
 from regate_adapters.state.store import SqlStateStore
 from regate_gateway.composition.opening import open_blobs, open_vector_engines, starting
-from regate_gateway.composition.outside.upstreams import open_models
-from regate_gateway.config.database import server_options, state_url
-from regate_gateway.config.settings import Settings, Vector
+from regate_gateway.composition.outside.upstreams import open_models, open_rankers
+from regate_gateway.config.retrieval_settings import Vector
+from regate_gateway.config.settings import Settings
+from regate_gateway.config.state_settings import server_options, state_url
 from regate_orchestrator.documents.embedding import EmbeddingModels
 from regate_orchestrator.filters.schema import RowSchema
 from regate_orchestrator.ports import BlobStore, Extractor, StateStore, VectorStore
 from regate_orchestrator.retrieval.engines import VectorEngines
+from regate_orchestrator.retrieval.ranking import Ranker
 from regate_orchestrator.values import Clock
 
 _log = logging.getLogger("regate.gateway")
@@ -39,6 +41,7 @@ class Stores:
     state: StateStore
     vectors: VectorEngines
     models: EmbeddingModels
+    rankers: Mapping[str, Ranker]
     blobs: BlobStore
     extractor: Extractor
     pools: Mapping[str, Callable[[], Mapping[str, int]]]
@@ -50,14 +53,15 @@ async def open_stores(
 ) -> Stores:
     """Return the stores, opened on the stack. Raises `ConfigurationError`."""
     starting("opening the state store")
-    setting, url = state_url(settings)
-    opening = SqlStateStore.open(url, setting=setting, clock=clock, server=server_options(settings))
+    setting, url = state_url(settings.state)
+    opening = SqlStateStore.open(url, setting=setting, clock=clock, server=server_options(settings.state))
     state = await stack.enter_async_context(opening)
     starting("opening the vector engines")
     engines = await open_vector_engines(stack, settings.vector, chunk_schema)
     vectors = await _vectors(settings.vector, engines, state)
     starting("loading the embedding models")
     models = await open_models(stack, settings)
+    rankers = await open_rankers(stack, settings)
     starting("opening the file storage")
     blobs = await open_blobs(stack, settings.files)
     extractor = await stack.enter_async_context(WorkerExtractor())
@@ -65,7 +69,7 @@ async def open_stores(
         "state": state.pool_use,
         **{f"vector.{name}": one.pool_use for name, one in engines.items() if isinstance(one, Pooled)},
     }
-    return Stores(state, vectors, models, blobs, extractor, pools)
+    return Stores(state, vectors, models, rankers, blobs, extractor, pools)
 
 
 async def _vectors(vector: Vector, engines: Mapping[str, VectorStore], state: StateStore) -> VectorEngines:

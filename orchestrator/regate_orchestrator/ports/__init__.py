@@ -50,6 +50,7 @@ from regate_orchestrator.ports.retrieval import (
     Fusion,
     Mode,
     Query,
+    Reranker,
     Vector,
     VectorStore,
 )
@@ -155,6 +156,7 @@ __all__ = [
     "Query",
     "QuotaCounter",
     "Recall",
+    "Reranker",
     "ResponseState",
     "Scope",
     "SearchFailed",

@@ -207,3 +207,13 @@ class Embedder(Protocol):
         `EmbeddingsUnavailable`, and `TextTooLong`.
         """
         ...
+
+
+class Reranker(Protocol):
+    """A model that reads a query and a passage together. It is shown admitted passages only."""
+
+    async def relevance(self, query: str, texts: Sequence[str]) -> list[float]:
+        """Return for each text how relevant it is to the query, from 0 to 1. Raises
+        `RerankingUnavailable`.
+        """
+        ...

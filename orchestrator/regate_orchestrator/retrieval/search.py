@@ -25,6 +25,7 @@ from regate_orchestrator.ports import Embedder, Found, Query, StateStore, Vector
 from regate_orchestrator.retrieval.admission import Admission, Hit, SearchPlan
 from regate_orchestrator.retrieval.guarding import guarded_hits
 from regate_orchestrator.retrieval.ranking import BY_DEFAULT, Ranking, RankingDefaults
+from regate_orchestrator.retrieval.reranking import best_first, reranked
 from regate_orchestrator.retrieval.spans import store_span, tell_embedding
 from regate_orchestrator.retrieval.stores import OpenStore, opened
 from regate_orchestrator.rows import StoreRow
@@ -133,6 +134,8 @@ class Retrieval:
         that a store's engine does not serve, and the
         `Unavailable` of whichever dependency fails; a failure is never an empty result.
         """
+        ranker = self._defaults.ranker_of(search.ranking)
+        wanted = search if ranker is None else replace(search, limit=max(search.limit, ranker.passages))
         embedders = {embedder.name: embedder for embedder in (self._models.of(store.row) for store in stores)}
         vectors = {
             name: await self._embedded(context, one, search.queries) for name, one in embedders.items()
@@ -141,18 +144,22 @@ class Retrieval:
         for store in stores:
             of_store = vectors[store.row.embedder]
             if context.span is None:
-                hits = await self._search_store(context, store, search, of_store)
+                hits = await self._search_store(context, store, wanted, of_store)
             else:
                 with store_span(context, context.span, store) as within:
-                    hits = await self._search_store(within, store, search, of_store)
+                    hits = await self._search_store(within, store, wanted, of_store)
             for hit in hits:
                 place = (hit.store_id, hit.candidate.file_id, hit.candidate.index)
                 if place not in best or hit.candidate.score > best[place].candidate.score:
                     best[place] = hit
             await self._state.vector_stores.touch(context.principal, store.row.id, at=int(self._clock()))
-        kept = (hit for hit in best.values() if hit.candidate.score >= search.ranking.threshold)
-        ranked = sorted(kept, key=lambda hit: (-hit.candidate.score, hit.store_id, hit.candidate.id))
-        return await guarded_hits(self._guards, context, ranked[: search.limit])
+        if ranker is None:
+            return await guarded_hits(
+                self._guards, context, best_first(best.values(), search.ranking)[: search.limit]
+            )
+        shown = best_first(best.values(), BY_DEFAULT)[: wanted.limit]
+        readable = await guarded_hits(self._guards, context, shown)
+        return await reranked(ranker.reranker, readable, search.queries, search.ranking, search.limit)
 
     async def _embedded(
         self, context: Context, embedder: Embedder, queries: Sequence[str]

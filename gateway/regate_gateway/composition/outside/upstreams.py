@@ -8,10 +8,12 @@ from contextlib import AsyncExitStack
 from regate_adapters.backend.upstream_client import UpstreamConfig
 from regate_adapters.backend.upstreams import Upstreams
 from regate_adapters.embeddings.cached import CachedEmbedder
-from regate_gateway.config.settings import EmbeddingModel, Settings
+from regate_gateway.config.retrieval_settings import EmbeddingModel
+from regate_gateway.config.settings import Settings
 from regate_orchestrator.documents.embedding import EmbeddingModels
 from regate_orchestrator.errors import ConfigurationError
 from regate_orchestrator.ports import Embedder
+from regate_orchestrator.retrieval.ranking import Ranker
 
 
 async def open_upstreams(stack: AsyncExitStack, settings: Settings) -> Upstreams:
@@ -79,3 +81,18 @@ async def open_embedder(stack: AsyncExitStack, settings: Settings, chosen: Embed
     from regate_adapters.embeddings.wordllama import WordLlamaEmbedder
 
     return CachedEmbedder(WordLlamaEmbedder())
+
+
+async def open_rankers(stack: AsyncExitStack, settings: Settings) -> dict[str, Ranker]:
+    """Return the rerankers by name, opened on the stack. Raises `ConfigurationError`."""
+    from regate_adapters.reranking.upstream import UpstreamReranker
+
+    upstreams = {one.name: one for one in upstream_configs(settings)}
+    rankers = {}
+    for name, chosen in settings.reranking.models.items():
+        config = upstreams[chosen.upstream]
+        opening = UpstreamReranker(
+            config.base_url, chosen.model, api_key=config.api_key, deadline_s=chosen.timeout_s
+        )
+        rankers[name] = Ranker(await stack.enter_async_context(opening), chosen.passages)
+    return rankers

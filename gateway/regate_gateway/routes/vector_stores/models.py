@@ -224,11 +224,15 @@ class HybridSearch(RequestModel):
 class RankingOptions(RequestModel):
     """How what is found is ranked."""
 
-    ranker: Literal["auto", "none", "default-2024-11-15"] = Field("auto", description="All mean the same.")
+    ranker: Annotated[str, Field(max_length=64)] = Field(
+        "auto",
+        description="A reranker of the deployment; `none` for none, `auto` for the deployment's default.",
+    )
     score_threshold: float = Field(0.0, ge=0.0, le=1.0, description="What scores less is left out.")
     hybrid_search: HybridSearch | None = Field(None, description="Search by vectors and by words.")
 
 
+_OF_DEPLOYMENT: Final = ("auto", "default-2024-11-15", "default_2024_08_21")
 _NO_OPTIONS: Final = RankingOptions.read({}, path="ranking_options")
 
 
@@ -258,9 +262,10 @@ class Ranks(RequestModel):
     def ranking(self) -> Ranking:
         """Return it as the core knows it."""
         options = self.options
+        ranker = None if options.ranker in _OF_DEPLOYMENT else options.ranker
         if options.hybrid_search is None:
-            return Ranking(options.score_threshold, self.search_mode)
-        return Ranking(options.score_threshold, "hybrid", options.hybrid_search.as_fusion)
+            return Ranking(options.score_threshold, self.search_mode, ranker=ranker)
+        return Ranking(options.score_threshold, "hybrid", options.hybrid_search.as_fusion, ranker)
 
 
 def _require_queries(query: str | list[str]) -> str | list[str]:

@@ -12,8 +12,8 @@ from dataclasses import dataclass
 
 from regate_adapters.state.database import examine
 from regate_adapters.state.store import SqlStateStore
-from regate_gateway.config.database import server_options, state_url
 from regate_gateway.config.settings import Settings
+from regate_gateway.config.state_settings import server_options, state_url
 from regate_orchestrator.errors import ConfigurationError
 from regate_orchestrator.filters.schema import RowSchema
 from regate_orchestrator.ports import StateStore
@@ -52,8 +52,8 @@ async def stored_file(
     """Return the file as the gateway's own database has it. Raises `ConfigurationError` where there is
     none, or nobody of the tenant can find it.
     """
-    setting, url = state_url(settings)
-    server = server_options(settings)
+    setting, url = state_url(settings.state)
+    server = server_options(settings.state)
     found = await examine(url, setting=setting, row_security=server.row_security)
     if "tables of this version" not in found:
         raise ConfigurationError(f"{setting}: there is nothing to look at: {found}")
