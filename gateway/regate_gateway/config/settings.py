@@ -24,9 +24,8 @@ from regate_gateway.config.files_settings import Files
 from regate_gateway.config.guard_settings import GuardSettings
 from regate_gateway.config.listen_settings import Listen
 from regate_gateway.config.opa_settings import Opa
-from regate_gateway.config.redis_settings import Redis
 from regate_gateway.config.retrieval_settings import Embeddings, Reranking, Vector
-from regate_gateway.config.state_settings import State
+from regate_gateway.config.state_settings import Redis, State
 from regate_gateway.config.tool_settings import Tools
 from regate_gateway.config.upstream_settings import Upstream, require_plain_routes
 
