@@ -1,1 +1,1 @@
-"""A lean HTTP/1.1 client for the two places that every request goes to: OPA and the upstreams."""
+"""A lean HTTP/1.1 client for the places that requests go to most: OPA, the upstreams, and vector engines."""

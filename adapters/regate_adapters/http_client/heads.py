@@ -24,15 +24,27 @@ class Heads:
         begun = self._begun("POST", authority, path, accept)
         return b"%s\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n" % (begun, len(body))
 
+    def once(self, method: str, authority: str, path: str, body: bytes | None = None) -> bytes:
+        """Return the head of a request of any method, with JSON where there is any. It is not kept, so the
+        path may be one of many.
+        """
+        begun = self._written(method, authority, path, "")
+        if body is None:
+            return begun + b"\r\n\r\n"
+        return b"%s\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n" % (begun, len(body))
+
     def _begun(self, method: str, authority: str, path: str, accept: str) -> bytes:
         known = self._made.get((f"{method} {path}", accept))
         if known is None:
-            headers = {"Host": authority, "Accept-Encoding": "identity", **self._headers}
-            if accept:
-                headers["Accept"] = accept
-            lines = [
-                f"{method} {URL(self._base + path).raw_path_qs} HTTP/1.1",
-                *(f"{name}: {value}" for name, value in headers.items()),
-            ]
-            known = self._made[f"{method} {path}", accept] = "\r\n".join(lines).encode("latin-1")
+            known = self._made[f"{method} {path}", accept] = self._written(method, authority, path, accept)
         return known
+
+    def _written(self, method: str, authority: str, path: str, accept: str) -> bytes:
+        headers = {"Host": authority, "Accept-Encoding": "identity", **self._headers}
+        if accept:
+            headers["Accept"] = accept
+        lines = [
+            f"{method} {URL(self._base + path).raw_path_qs} HTTP/1.1",
+            *(f"{name}: {value}" for name, value in headers.items()),
+        ]
+        return "\r\n".join(lines).encode("latin-1")
