@@ -87,6 +87,11 @@ SEED ?=
 prove: setup ## Random policies: every store against OPA, N decisions on each: make prove N=100000 SEED=1
 	@$(BIN)/python -m regate_adapters.testing.proof --decisions $(N) $(if $(SEED),--seed $(SEED))
 
+.PHONY: engines
+engines: setup ## Obtain servers of vector engines (Maven and Go), and run their tests
+	@$(BIN)/python -m tests.engines.opensearch --into .tools
+	@ulimit -S -n 1024; $(BIN)/python -m pytest -q tests/adapters/vector/test_opensearch.py
+
 .PHONY: crash
 ROUNDS ?= 10
 crash: setup ## Kill the gateway at every commit, and amid many requests: make crash ROUNDS=10 (about ten minutes)

@@ -13,7 +13,7 @@ from typing import Final, Self
 
 from tests.postgres import _end_with_parent
 
-_READY_SECONDS: Final = 60.0
+_READY_SECONDS: Final = 120.0
 _LOOK_SECONDS: Final = 0.02
 
 

@@ -13,6 +13,7 @@ from regate_adapters.vector.kind import EmbeddedSettings, EngineKind, EngineSett
 from regate_adapters.vector.lancedb.kind import LanceDb
 from regate_adapters.vector.local.kind import Local
 from regate_adapters.vector.memory.kind import Memory
+from regate_adapters.vector.opensearch.kind import Elasticsearch, OpenSearch
 from regate_adapters.vector.oracle.kind import Oracle
 from regate_adapters.vector.pgvector.kind import PgVector
 
@@ -23,6 +24,8 @@ _ALL: Final[tuple[EngineKind[Any], ...]] = (
     PgVector(),
     LanceDb(),
     Oracle(),
+    OpenSearch(),
+    Elasticsearch(),
     Memory(),
 )
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 import importlib
 import os
 from collections.abc import AsyncIterator, Mapping, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Protocol
@@ -163,13 +163,26 @@ async def open_targets(folder: Path) -> AsyncIterator[Targets]:
             absent[_POSTGRES] = f"{error}; name a server in {_variable(_POSTGRES)}"
         for name, kind in KINDS.items():
             server = kind.server
-            url = "" if server is None else urls.get(server) or os.environ.get(_variable(server))
+            url = "" if server is None else urls.get(server) or _server_url(server, folder, stack)
             if url is None:
                 absent[name] = absent.get(str(server), f"name a server in {_variable(str(server))}")
             elif (configured := kind.proof(folder, url)) is not None:
                 store = await stack.enter_async_context(kind.open(configured, SCHEMA))
                 targets.append(StoreTarget(name, store))
         yield Targets(targets, absent)
+
+
+def _server_url(server: str, folder: Path, stack: AsyncExitStack) -> str | None:
+    """Return the server that its variable names, or one that is started for this run, with its files
+    below the folder; None where neither can be.
+    """
+    if (named := os.environ.get(_variable(server))) is not None:
+        return named
+    with suppress(ImportError):  # as for PostgreSQL
+        engines = importlib.import_module(f"tests.engines.{server}")
+        (folder / server).mkdir()
+        return str(stack.enter_context(engines.serving(folder / server)))
+    return None
 
 
 def _variable(server: str) -> str:

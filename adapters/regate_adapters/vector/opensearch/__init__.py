@@ -1,0 +1,1 @@
+"""OpenSearch and Elasticsearch: rows of all stores in one index for each length of vectors."""
