@@ -182,3 +182,28 @@ def test_an_engine_may_take_fewer_levels_and_conditions() -> None:
 
     assert "4 levels" in too_deep.value.detail
     assert "19 conditions" in too_many.value.detail
+
+
+class Uncounted(MemoryEngine):
+    """Tells only how many rows a store has in all."""
+
+    async def count(self, store: StoreId, where: Tree, *, tenant: str | None) -> int | None:
+        return await super().count(store, where, tenant=tenant) if where is True else None
+
+
+async def test_an_engine_that_does_not_count_tells_only_whether_there_are_more() -> None:
+    chunks = hostile_chunks(count=40)
+    store = StoreId("vs_uncounted")
+    vectors = MarkedVectorStore(Uncounted(), SCHEMA, shared=False)
+    await vectors.create(store, dimensions=len(chunks[0].vector))
+    await vectors.add(store, chunks)
+    found = [
+        await vectors.search(store, Query(chunks[0].vector, limit=limit), plan=Everything())
+        for limit in (10, 20, 40)
+    ]
+
+    assert [(one.total, one.permitted, one.exhausted) for one in found] == [
+        (40, None, False),
+        (40, 40, False),
+        (40, 40, True),
+    ]

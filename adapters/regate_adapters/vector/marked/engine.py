@@ -71,8 +71,10 @@ class MarkedEngine(Protocol):
         """Yield all rows for which the condition holds, in pages and in any order."""
         ...
 
-    async def count(self, store: StoreId, where: Tree, *, tenant: str | None) -> int:
-        """Return for how many rows the condition holds."""
+    async def count(self, store: StoreId, where: Tree, *, tenant: str | None) -> int | None:
+        """Return for how many rows the condition holds; None where that costs as much as reading them. Of all
+        rows of a store (`True`) it must be told.
+        """
         ...
 
     async def delete(self, store: StoreId, where: Tree) -> None:

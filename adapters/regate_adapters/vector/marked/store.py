@@ -89,12 +89,16 @@ class MarkedVectorStore:
         if len(query.vector) != dimensions:
             raise VectorStoreUnavailable(f"the query has another length than the store's {dimensions}")
         tenant = tenant_of(expression_of(plan))
-        ranked, total, permitted = await asyncio.gather(
+        (ranked, known), total, counted = await asyncio.gather(
             self._ranked(store, query, where, tenant),
             self._engine.count(store, True, tenant=None),
             self._engine.count(store, where, tenant=tenant),
         )
-        return Found(tuple(ranked), total=total, permitted=permitted, exhausted=permitted <= len(ranked))
+        if total is None:
+            raise VectorStoreUnavailable(f"the engine does not tell how many chunks store {store} has")
+        permitted = known if counted is None else counted
+        is_exhausted = permitted is not None and permitted <= len(ranked)
+        return Found(tuple(ranked), total=total, permitted=permitted, exhausted=is_exhausted)
 
     async def texts(self, store: StoreId, ids: Sequence[str], *, tenant: str) -> Mapping[str, str]:
         """Return the texts of those of these chunks of the tenant that are there and of the present schema
@@ -186,8 +190,12 @@ class MarkedVectorStore:
             for row in page:
                 yield row
 
-    async def _ranked(self, store: StoreId, query: Query, where: Tree, tenant: str | None) -> list[Candidate]:
-        """Return the best rows, after as many questions as it takes that no other can be among them."""
+    async def _ranked(
+        self, store: StoreId, query: Query, where: Tree, tenant: str | None
+    ) -> tuple[list[Candidate], int | None]:
+        """Return the best rows, after as many questions as it takes that no other can be among them; and how
+        many there are, if the engine proposed all.
+        """
         one = np.array(query.vector, dtype=np.float32)
         wanted = 2 * query.limit + _SPARE
         while True:
@@ -203,8 +211,9 @@ class MarkedVectorStore:
             ranked = best([row.id for row in rows], scores, query.limit)
             if is_all or (ranked and scores.min() < ranked[-1][1] - _PRECISION):
                 documents = {row.id: row.document for row in rows}
-                return [
+                candidates = [
                     self._marking.candidate(identifier, documents[identifier], score=score)
                     for identifier, score in ranked
                 ]
+                return candidates, len(rows) if is_all else None
             wanted *= _WIDER
