@@ -90,7 +90,8 @@ prove: setup ## Random policies: every store against OPA, N decisions on each: m
 .PHONY: engines
 engines: setup ## Obtain servers of vector engines (Maven and Go), and run their tests
 	@$(BIN)/python -m tests.engines.opensearch --into .tools
-	@ulimit -S -n 1024; $(BIN)/python -m pytest -q tests/adapters/vector/test_opensearch.py
+	@$(BIN)/python -m tests.engines.weaviate --into .tools
+	@ulimit -S -n 1024; $(BIN)/python -m pytest -q tests/adapters/vector/test_{opensearch,weaviate}.py
 
 .PHONY: crash
 ROUNDS ?= 10

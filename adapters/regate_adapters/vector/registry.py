@@ -16,6 +16,7 @@ from regate_adapters.vector.memory.kind import Memory
 from regate_adapters.vector.opensearch.kind import Elasticsearch, OpenSearch
 from regate_adapters.vector.oracle.kind import Oracle
 from regate_adapters.vector.pgvector.kind import PgVector
+from regate_adapters.vector.weaviate.kind import Weaviate
 
 _ALL: Final[tuple[EngineKind[Any], ...]] = (
     Local(),
@@ -26,6 +27,7 @@ _ALL: Final[tuple[EngineKind[Any], ...]] = (
     Oracle(),
     OpenSearch(),
     Elasticsearch(),
+    Weaviate(),
     Memory(),
 )
 

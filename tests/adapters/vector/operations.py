@@ -15,7 +15,7 @@ from regate_orchestrator.ports import Query, VectorStore
 from regate_orchestrator.values import StoreId
 
 STORE: Final = StoreId("vs_0123456789abcdef")
-USED: Final = (STORE, StoreId("vs_conformance"), StoreId("vs_conformance_other"))
+USED: Final = (STORE, *(StoreId(f"vs_conformance{end}") for end in ("", "_other", "_clients")))
 CHUNKS: Final = hostile_chunks()
 QUERY: Final = CHUNKS[0].vector
 MARKED_REFUSES: Final[Exempt] = {
