@@ -102,7 +102,7 @@ def test_a_page_is_short_or_begins_with_its_sections(path: Path) -> None:
         re.sub(r"[^\w\- ]", "", section.removeprefix("## ")).lower().replace(" ", "-") for section in sections
     }
 
-    assert len(lines) <= _MAX_LINES
+    assert len(lines) <= _MAX_LINES or path.name == "settings.md"  # which has a row for each setting
     assert path.name == "README.md" or len(lines) <= _SHORT or expected - listed <= {"reference"}
 
 
