@@ -17,6 +17,7 @@ from regate_adapters.vector.opensearch.kind import Elasticsearch, OpenSearch
 from regate_adapters.vector.oracle.kind import Oracle
 from regate_adapters.vector.pgvector.kind import PgVector
 from regate_adapters.vector.weaviate.kind import Weaviate
+from regate_adapters.vector.qdrant.kind import Qdrant
 
 _ALL: Final[tuple[EngineKind[Any], ...]] = (
     Local(),
@@ -28,6 +29,7 @@ _ALL: Final[tuple[EngineKind[Any], ...]] = (
     OpenSearch(),
     Elasticsearch(),
     Weaviate(),
+    Qdrant(),
     Memory(),
 )
 
