@@ -29,6 +29,7 @@ _CONSTANTS: Final = {
     "regate_adapters.json_endpoint": ("_CONNECT_SECONDS",),
     "regate_adapters.vector.chroma.store": ("_READ_SECONDS", "_CHECK_SECONDS"),
     "regate_adapters.vector.pgvector.store": ("_CHECK_SECONDS",),
+    "regate_adapters.vector.milvus.engine": ("_CHECK_SECONDS",),
     "regate_adapters.vector.qdrant.engine": ("_CHECK_SECONDS",),
     "regate_gateway.routes.health": ("_DEADLINE_SECONDS",),
     "regate_gateway.workbench.explain.trace": ("_DEADLINE_SECONDS",),

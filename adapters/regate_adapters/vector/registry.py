@@ -14,6 +14,7 @@ from regate_adapters.vector.lancedb.kind import LanceDb
 from regate_adapters.vector.local.kind import Local
 from regate_adapters.vector.memory.kind import Memory
 from regate_adapters.vector.opensearch.kind import Elasticsearch, OpenSearch
+from regate_adapters.vector.milvus.kind import Milvus
 from regate_adapters.vector.oracle.kind import Oracle
 from regate_adapters.vector.pgvector.kind import PgVector
 from regate_adapters.vector.weaviate.kind import Weaviate
@@ -30,6 +31,7 @@ _ALL: Final[tuple[EngineKind[Any], ...]] = (
     Elasticsearch(),
     Weaviate(),
     Qdrant(),
+    Milvus(),
     Memory(),
 )
 

@@ -1,0 +1,1 @@
+"""Milvus: marked rows as entities of one collection for each length of vector."""

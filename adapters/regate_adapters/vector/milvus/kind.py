@@ -1,0 +1,85 @@
+"""A Milvus server as a kind of vector engine."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import AbstractAsyncContextManager, aclosing, asynccontextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from regate_adapters.vector.kind import Configured, EngineKind, Extra, Renderer
+from regate_adapters.vector.milvus.settings import MilvusSettings
+from regate_orchestrator.errors import ConfigurationError, VectorStoreUnavailable
+from regate_orchestrator.filters.expression import FilterPlan
+from regate_orchestrator.filters.schema import RowSchema
+from regate_orchestrator.ports import VectorStore
+from regate_orchestrator.values import StoreId
+
+if TYPE_CHECKING:
+    from regate_adapters.vector.milvus.engine import MilvusEngine
+
+
+class Milvus(EngineKind[MilvusSettings]):
+    """A Milvus server."""
+
+    settings = MilvusSettings
+    title = "a Milvus server"
+    extra = Extra("milvus", module="pymilvus", what="Milvus's client")
+    server = "milvus"
+
+    def check(self, configured: Configured[MilvusSettings]) -> None:
+        """Accept: the settings themselves say what an address is."""
+
+    async def examine(self, configured: Configured[MilvusSettings]) -> str:
+        """Return the server's version. Raises `ConfigurationError` when it does not answer."""
+        address = configured.settings.url
+        async with aclosing(_engine(configured)) as engine:
+            try:
+                return f"Milvus {await engine.version()} answers at {address}"
+            except VectorStoreUnavailable as error:
+                raise ConfigurationError(f"no Milvus answers at {address}: {error.detail}") from error
+
+    @asynccontextmanager
+    async def _opened(
+        self, configured: Configured[MilvusSettings], schema: RowSchema
+    ) -> AsyncIterator[VectorStore]:
+        from regate_adapters.vector.marked.store import MarkedVectorStore
+
+        async with aclosing(_engine(configured)) as engine:
+            yield MarkedVectorStore(engine, schema, shared=True)
+
+    def open(
+        self, configured: Configured[MilvusSettings], schema: RowSchema
+    ) -> AbstractAsyncContextManager[VectorStore]:
+        """Return the store on the server, which may start after the gateway."""
+        return self._opened(configured, schema)
+
+    def renderer(self, schema: RowSchema) -> Renderer:
+        """Return what renders an expression of Milvus."""
+        from regate_adapters.vector.marked import filter as marked
+        from regate_adapters.vector.marked.marks import Marking
+        from regate_adapters.vector.milvus.filter import render
+
+        marking = Marking.of(schema)
+
+        def rendered(plan: FilterPlan) -> object:
+            tree = marked.render(plan, marking)
+            return tree is not False and render(tree, store=StoreId(""))
+
+        return rendered
+
+    def proof(self, folder: Path, url: str) -> Configured[MilvusSettings]:  # noqa: ARG002 — it has no files
+        """Return one on the server."""
+        return Configured(MilvusSettings(url=url, collections="regate_proof", timeout_s=60), "proof")
+
+
+def _engine(configured: Configured[MilvusSettings]) -> MilvusEngine:
+    from regate_adapters.vector.milvus.connecting import client_of
+    from regate_adapters.vector.milvus.engine import MilvusEngine
+
+    settings, token = configured.settings, configured.secrets.get("token_env")
+    return MilvusEngine(
+        client_of(settings.url, token, database=settings.database),
+        timeout_s=settings.timeout_s,
+        collections=settings.collections,
+    )
