@@ -67,7 +67,8 @@ import logging
 from regate_gateway.telemetry.logs import configure_logging
 configure_logging("debug")
 for name, level in (
-    ("httpx2", "INFO"), ("httpcore2.http11", "DEBUG"), ("mcp.client.streamable_http", "ERROR"),
+    ("httpx2", "INFO"), ("httpcore2.http11", "DEBUG"), ("httpx", "INFO"), ("httpcore.http11", "DEBUG"),
+    ("mcp.client.streamable_http", "ERROR"),
     ("client", "ERROR"), ("regate.test", "DEBUG"),
 ):
     logging.getLogger(name).log(logging.getLevelName(level), "from %s", name)

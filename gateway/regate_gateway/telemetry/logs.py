@@ -59,6 +59,8 @@ _FIELDS: Final = (
 _LONGEST: Final = 16_384
 _RESERVED: Final[Mapping[str, int]] = {
     "uvicorn.error": logging.WARNING,
+    "httpx": logging.WARNING,
+    "httpcore": logging.WARNING,
     "httpx2": logging.WARNING,
     "httpcore2": logging.WARNING,
     "mcp": logging.CRITICAL,
