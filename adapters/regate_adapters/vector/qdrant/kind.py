@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import AbstractAsyncContextManager, aclosing, asynccontextmanager
 from pathlib import Path
@@ -33,7 +34,7 @@ class Qdrant(EngineKind[QdrantSettings]):
     async def examine(self, configured: Configured[QdrantSettings]) -> str:
         """Return the server's version. Raises `ConfigurationError` when it does not answer."""
         address = configured.settings.url
-        async with aclosing(_engine(configured)) as engine:
+        async with aclosing(await asyncio.to_thread(_engine, configured)) as engine:
             try:
                 return f"Qdrant {await engine.version()} answers at {address}"
             except VectorStoreUnavailable as error:
@@ -45,7 +46,7 @@ class Qdrant(EngineKind[QdrantSettings]):
     ) -> AsyncIterator[VectorStore]:
         from regate_adapters.vector.marked.store import MarkedVectorStore
 
-        async with aclosing(_engine(configured)) as engine:
+        async with aclosing(await asyncio.to_thread(_engine, configured)) as engine:
             yield MarkedVectorStore(engine, schema, shared=True)
 
     def open(
@@ -74,6 +75,7 @@ class Qdrant(EngineKind[QdrantSettings]):
 
 
 def _engine(configured: Configured[QdrantSettings]) -> QdrantEngine:
+    """Return the engine. Its client takes a second to load, so this is called in a thread."""
     from regate_adapters.vector.qdrant.connecting import client_of
     from regate_adapters.vector.qdrant.engine import QdrantEngine
 
