@@ -88,10 +88,10 @@ prove: setup ## Random policies: every store against OPA, N decisions on each: m
 	@$(BIN)/python -m regate_adapters.testing.proof --decisions $(N) $(if $(SEED),--seed $(SEED))
 
 .PHONY: engines
-engines: setup ## Obtain servers of vector engines (Maven and Go), and run their tests
-	@$(BIN)/python -m tests.engines.opensearch --into .tools
-	@$(BIN)/python -m tests.engines.weaviate --into .tools
-	@ulimit -S -n 1024; $(BIN)/python -m pytest -q tests/adapters/vector/test_{opensearch,weaviate}.py
+DECISIONS ?= 20000
+engines: setup ## Try every vector engine that can be had (Maven and Go for two of them), and write docs/engine-table.md
+	@ulimit -S -n 4096 2>/dev/null; $(BIN)/python -m tests.engines --into .tools --decisions $(DECISIONS)
+	@ulimit -S -n 4096 2>/dev/null; $(BIN)/python -m pytest -q --engines tests/adapters/vector
 
 .PHONY: crash
 ROUNDS ?= 10

@@ -42,6 +42,20 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         action="store_true",
         help="Have the tests of the API ask two gateways of two workers each, on one PostgreSQL and Redis.",
     )
+    parser.addoption(
+        "--engines",
+        action="store_true",
+        help="Run the tests on servers of vector engines, too, which take long (`make engines`).",
+    )
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leave out the tests on servers of vector engines, unless they are asked for."""
+    if not config.getoption("--engines"):
+        skip = pytest.mark.skip(reason="it needs a server of a vector engine: make engines")
+        for item in items:
+            if item.get_closest_marker("engines"):
+                item.add_marker(skip)
 
 
 def pytest_collection_finish() -> None:

@@ -83,7 +83,7 @@ def _careless(expression: Expression) -> Expression:
 async def targets(tmp_path: Path) -> AsyncIterator[Targets]:
     folder = tmp_path / "targets"
     folder.mkdir()
-    async with open_targets(folder) as opened:
+    async with open_targets(folder, servers=("postgres",)) as opened:
         yield opened
 
 

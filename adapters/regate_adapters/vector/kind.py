@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import ClassVar, Generic, Literal, TypeAlias, TypeVar
+from typing import ClassVar, Final, Generic, Literal, TypeAlias, TypeVar
 
 from pydantic import Field
 
@@ -27,6 +27,14 @@ Renderer: TypeAlias = Callable[[FilterPlan], object]
 """Renders a plan as an engine is asked it. Must raise `FilterNotExpressible` for what cannot be applied
 exactly, and must do no IO.
 """
+
+
+MARKED_REFUSES: Final[Mapping[str, str]] = {
+    "text": "marks are whole values, so there are no string predicates",
+    "string_order": "marks of strings have no order",
+    "two_fields": "a mark is of one field",
+}
+"""What engines of marked rows (`marked/`) cannot express."""
 
 
 class EngineSettings(Section):
@@ -94,6 +102,8 @@ class EngineKind(ABC, Generic[S]):
     """Whether the vectors survive a restart, so that it can be recommended."""
     of_one_process: ClassVar[bool] = False
     """Whether it lies in one gateway's process, so that no other can use the same vectors."""
+    refuses: ClassVar[Mapping[str, str]] = {}
+    """What filters it cannot express, by the names that the conformance suite has for them, and why."""
     by_words: ClassVar[bool] = False
     """Whether it can search by words."""
     server: ClassVar[str | None] = None

@@ -13,12 +13,12 @@ from regate_adapters.vector.kind import EmbeddedSettings, EngineKind, EngineSett
 from regate_adapters.vector.lancedb.kind import LanceDb
 from regate_adapters.vector.local.kind import Local
 from regate_adapters.vector.memory.kind import Memory
-from regate_adapters.vector.opensearch.kind import Elasticsearch, OpenSearch
 from regate_adapters.vector.milvus.kind import Milvus
+from regate_adapters.vector.opensearch.kind import Elasticsearch, OpenSearch
 from regate_adapters.vector.oracle.kind import Oracle
 from regate_adapters.vector.pgvector.kind import PgVector
-from regate_adapters.vector.weaviate.kind import Weaviate
 from regate_adapters.vector.qdrant.kind import Qdrant
+from regate_adapters.vector.weaviate.kind import Weaviate
 
 _ALL: Final[tuple[EngineKind[Any], ...]] = (
     Local(),

@@ -8,7 +8,7 @@ from typing import Final
 
 import pytest
 
-from regate_adapters.testing.vector.suite import DIMENSIONS, Exempt, hostile_chunks
+from regate_adapters.testing.vector.suite import DIMENSIONS, hostile_chunks
 from regate_orchestrator.errors import VectorStoreUnavailable
 from regate_orchestrator.filters.expression import Everything
 from regate_orchestrator.ports import Query, VectorStore
@@ -18,11 +18,6 @@ STORE: Final = StoreId("vs_0123456789abcdef")
 USED: Final = (STORE, *(StoreId(f"vs_conformance{end}") for end in ("", "_other", "_clients")))
 CHUNKS: Final = hostile_chunks()
 QUERY: Final = CHUNKS[0].vector
-MARKED_REFUSES: Final[Exempt] = {
-    "text": "marks are whole values, so there are no string predicates",
-    "string_order": "marks of strings have no order",
-    "two_fields": "a mark is of one field",
-}
 
 OPERATIONS: Final[dict[str, Callable[[VectorStore], Awaitable[object]]]] = {
     "create": lambda store: store.create(STORE, dimensions=DIMENSIONS),

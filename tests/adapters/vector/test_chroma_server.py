@@ -21,10 +21,10 @@ from regate_adapters.testing.vector.suite import (
     DIMENSIONS,
     SCHEMA,
     Check,
-    Exempt,
     hostile_chunks,
     vector_store_conformance,
 )
+from regate_adapters.vector.chroma.kind import ChromaOnServer
 from regate_adapters.vector.chroma.server import ChromaServer
 from regate_adapters.vector.chroma.store import ChromaVectorStore
 from regate_orchestrator.errors import ConfigurationError, VectorStoreUnavailable
@@ -33,12 +33,6 @@ from regate_orchestrator.ports import Query
 from regate_orchestrator.values import StoreId
 
 CHECKS = vector_store_conformance()
-REFUSES: Exempt = {
-    "text": "Chroma has no string predicates on metadata",
-    "string_order": "Chroma orders numbers alone",
-    "two_fields": "Chroma compares a field with a value only",
-    "undeclared": "a path that is never stored is more likely a mistake in the policy than meant",
-}
 STORE = StoreId("vs_0123456789abcdef")
 USED = (STORE, StoreId("vs_conformance"), StoreId("vs_conformance_other"))
 QUERY = hostile_chunks(count=1)[0].vector
@@ -92,7 +86,7 @@ async def store(server: ChromaRun) -> AsyncIterator[ChromaVectorStore]:
 
 @pytest.mark.parametrize("check", CHECKS, ids=str)
 async def test_a_chroma_server_keeps_the_contract(check: Check, store: ChromaVectorStore) -> None:
-    await check(store, exempt=REFUSES)
+    await check(store, exempt=ChromaOnServer.refuses)
 
 
 async def test_gateways_of_one_server_see_the_same_chunks(

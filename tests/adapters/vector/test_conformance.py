@@ -11,9 +11,9 @@ from regate_adapters.testing.vector.suite import (
     SCHEMA,
     Check,
     ConformanceFailure,
-    Exempt,
     vector_store_conformance,
 )
+from regate_adapters.vector.chroma.kind import Chroma
 from regate_adapters.vector.chroma.store import ChromaVectorStore
 from regate_adapters.vector.memory.store import MemoryVectorStore
 from regate_orchestrator.filters.expression import Everything, FilterPlan, Not, expression_of, plan_of
@@ -21,12 +21,6 @@ from regate_orchestrator.ports import Chunk, Found, Query, VectorStore
 from regate_orchestrator.values import StoreId
 
 CHECKS = vector_store_conformance()
-CHROMA_REFUSES: Exempt = {
-    "text": "Chroma has no string predicates on metadata",
-    "string_order": "Chroma orders numbers alone",
-    "two_fields": "Chroma compares a field with a value only",
-    "undeclared": "a path that is never stored is more likely a mistake in the policy than meant",
-}
 
 
 @pytest.mark.parametrize("check", CHECKS, ids=str)
@@ -36,7 +30,7 @@ async def test_memory_keeps_the_contract_without_exemption(check: Check) -> None
 
 @pytest.mark.parametrize("check", CHECKS, ids=str)
 async def test_chroma_keeps_the_contract(check: Check, chroma: ChromaVectorStore) -> None:
-    await check(chroma, exempt=CHROMA_REFUSES)
+    await check(chroma, exempt=Chroma.refuses)
 
 
 # An approximate index cannot promise the last one, which is why exact search is the default. The atoms take
@@ -48,7 +42,7 @@ async def test_chroma_keeps_the_contract_when_its_index_chooses_the_candidates(
     check: Check, tmp_path: Path
 ) -> None:
     async with ChromaVectorStore(tmp_path, SCHEMA, exact_up_to=0) as store:
-        await check(store, exempt=CHROMA_REFUSES)
+        await check(store, exempt=Chroma.refuses)
 
 
 def test_the_suite_is_not_empty() -> None:

@@ -12,10 +12,9 @@ from typing import Final
 
 import pytest
 from tests.adapters.vector.marked_memory import MemoryEngine
-from tests.adapters.vector.test_marked import MARKED_REFUSES
 
 from regate_adapters.testing.vector.suite import SCHEMA, Check, hostile_chunks, vector_store_conformance
-from regate_adapters.vector.kind import Configured
+from regate_adapters.vector.kind import MARKED_REFUSES, Configured
 from regate_adapters.vector.lancedb.kind import LanceDb
 from regate_adapters.vector.lancedb.settings import LanceDbSettings
 from regate_adapters.vector.marked.engine import MarkedEngine, MarkedRow

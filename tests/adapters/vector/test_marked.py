@@ -9,13 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tests.adapters.vector.marked_memory import MemoryEngine
 
-from regate_adapters.testing.vector.suite import (
-    SCHEMA,
-    Check,
-    Exempt,
-    hostile_chunks,
-    vector_store_conformance,
-)
+from regate_adapters.testing.vector.suite import SCHEMA, Check, hostile_chunks, vector_store_conformance
+from regate_adapters.vector.kind import MARKED_REFUSES
 from regate_adapters.vector.marked.filter import render
 from regate_adapters.vector.marked.marks import MarkedField, Marking, ordered_digits
 from regate_adapters.vector.marked.store import MarkedVectorStore
@@ -41,11 +36,6 @@ from regate_orchestrator.filters.schema import FieldSpec, RowSchema
 from regate_orchestrator.ports import Chunk, Query
 from regate_orchestrator.values import FileId, StoreId
 
-MARKED_REFUSES: Exempt = {
-    "text": "marks are whole values, so there are no string predicates",
-    "string_order": "marks of strings have no order",
-    "two_fields": "a mark is of one field",
-}
 MARKING = Marking.of(SCHEMA)
 LEVEL = MarkedField("level", ("number",), required=True)
 NUMBERS = st.one_of(st.integers(-(2**53), 2**53).map(float), st.floats(-(2.0**53), 2.0**53, allow_nan=False))

@@ -14,7 +14,6 @@ from typing import Any, Final
 import numpy as np
 import pytest
 from pydantic import ValidationError
-from tests.adapters.vector.test_marked import MARKED_REFUSES
 from tests.link import Link, State
 from tests.patience import PATIENT_SECONDS, until
 
@@ -26,7 +25,7 @@ from regate_adapters.testing.vector.suite import (
     hostile_chunks,
     vector_store_conformance,
 )
-from regate_adapters.vector.kind import Configured
+from regate_adapters.vector.kind import MARKED_REFUSES, Configured
 from regate_adapters.vector.marked.engine import MarkedRow
 from regate_adapters.vector.marked.store import MarkedVectorStore
 from regate_adapters.vector.marked.tree import Has, Lacks, Tree
@@ -46,6 +45,8 @@ from pymilvus import DataType, MilvusClient, MilvusException
 from tests.engines.milvus import MilvusRun, running_milvus
 
 from regate_adapters.vector.milvus.connecting import client_of
+
+pytestmark = pytest.mark.engines
 
 CHECKS: Final = vector_store_conformance()
 STORE: Final = StoreId("vs_0123456789abcdef")

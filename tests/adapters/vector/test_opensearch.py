@@ -13,7 +13,6 @@ import pytest
 from tests.adapters.vector.answers import Answers, Asked, always, running_answers
 from tests.adapters.vector.operations import (
     CHUNKS,
-    MARKED_REFUSES,
     OPERATIONS,
     QUERY,
     STORE,
@@ -30,12 +29,14 @@ from tests.patience import PATIENT_SECONDS
 
 from regate_adapters.testing.ports import free_port
 from regate_adapters.testing.vector.suite import DIMENSIONS, SCHEMA, Check, vector_store_conformance
-from regate_adapters.vector.kind import Configured
+from regate_adapters.vector.kind import MARKED_REFUSES, Configured
 from regate_adapters.vector.registry import KINDS
 from regate_orchestrator.errors import ConfigurationError, VectorStoreUnavailable
 from regate_orchestrator.filters.expression import Compare, Everything, Matching
 from regate_orchestrator.ports import Query, VectorStore
 from regate_orchestrator.values import StoreId
+
+pytestmark = pytest.mark.engines
 
 CHECKS = vector_store_conformance()
 QUICK = [check for check in CHECKS if "atom" not in str(check)]

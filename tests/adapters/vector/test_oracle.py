@@ -16,7 +16,7 @@ from typing import Any, Final
 import pytest
 
 from regate_adapters.testing.vector.suite import SCHEMA, Check, hostile_chunks, vector_store_conformance
-from regate_adapters.vector.kind import Configured
+from regate_adapters.vector.kind import MARKED_REFUSES, Configured
 from regate_adapters.vector.marked.engine import MarkedRow
 from regate_adapters.vector.marked.store import MarkedVectorStore
 from regate_adapters.vector.marked.tree import Has, Lacks, Tree
@@ -30,7 +30,6 @@ from regate_orchestrator.values import StoreId
 pytest.importorskip("oracledb", reason="Oracle's driver is not installed: pip install 'regate[oracle]'")
 
 from tests.adapters.vector.oracle_standin import Connection, Standin
-from tests.adapters.vector.test_marked import MARKED_REFUSES
 
 from regate_adapters.vector.oracle.engine import OracleEngine, statements
 

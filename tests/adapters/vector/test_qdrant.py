@@ -13,7 +13,6 @@ from typing import Final
 import numpy as np
 import pytest
 from pydantic import ValidationError
-from tests.adapters.vector.test_marked import MARKED_REFUSES
 from tests.link import Link, State
 from tests.patience import PATIENT_SECONDS
 
@@ -25,7 +24,7 @@ from regate_adapters.testing.vector.suite import (
     hostile_chunks,
     vector_store_conformance,
 )
-from regate_adapters.vector.kind import Configured
+from regate_adapters.vector.kind import MARKED_REFUSES, Configured
 from regate_adapters.vector.marked.engine import MarkedRow
 from regate_adapters.vector.marked.store import MarkedVectorStore
 from regate_adapters.vector.marked.tree import Has, Lacks, Tree
@@ -44,6 +43,8 @@ from qdrant_client import AsyncQdrantClient, models
 from tests.engines.qdrant import QdrantRun, running_qdrant
 
 from regate_adapters.vector.qdrant.connecting import client_of
+
+pytestmark = pytest.mark.engines
 
 CHECKS: Final = vector_store_conformance()
 STORE: Final = StoreId("vs_0123456789abcdef")

@@ -14,7 +14,6 @@ import pytest
 from tests.adapters.vector.answers import Asked, always, running_answers
 from tests.adapters.vector.operations import (
     CHUNKS,
-    MARKED_REFUSES,
     OPERATIONS,
     QUERY,
     STORE,
@@ -30,7 +29,7 @@ from tests.patience import PATIENT_SECONDS
 
 from regate_adapters.testing.ports import free_port
 from regate_adapters.testing.vector.suite import DIMENSIONS, SCHEMA, Check, vector_store_conformance
-from regate_adapters.vector.kind import Configured
+from regate_adapters.vector.kind import MARKED_REFUSES, Configured
 from regate_adapters.vector.registry import KINDS
 from regate_adapters.vector.weaviate.collections import is_as_made, of_rows
 from regate_adapters.vector.weaviate.engine import _MOST
@@ -38,6 +37,8 @@ from regate_orchestrator.errors import ConfigurationError, VectorStoreUnavailabl
 from regate_orchestrator.filters.expression import Compare, Everything, Matching
 from regate_orchestrator.ports import Query, VectorStore
 from regate_orchestrator.values import StoreId
+
+pytestmark = pytest.mark.engines
 
 CHECKS = vector_store_conformance()
 SHORT = 0.5

@@ -8,7 +8,6 @@ from collections.abc import Sequence
 
 import pytest
 from tests.adapters.vector.marked_memory import MemoryEngine
-from tests.adapters.vector.test_marked import MARKED_REFUSES
 
 from regate_adapters.testing.vector.corpus import QUERY, unit
 from regate_adapters.testing.vector.suite import (
@@ -18,6 +17,7 @@ from regate_adapters.testing.vector.suite import (
     hostile_chunks,
     vector_store_conformance,
 )
+from regate_adapters.vector.kind import MARKED_REFUSES
 from regate_adapters.vector.marked.store import MarkedVectorStore
 from regate_adapters.vector.memory.store import MemoryVectorStore
 from regate_adapters.vector.worded.merging import merged

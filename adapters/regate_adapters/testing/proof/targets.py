@@ -10,11 +10,11 @@ from __future__ import annotations
 
 import importlib
 import os
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Collection, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final, Protocol
+from typing import Any, Final, Protocol
 
 from sqlalchemy import Engine, create_engine, delete, event, insert, make_url, select
 from sqlalchemy.engine.interfaces import DBAPIConnection
@@ -27,6 +27,7 @@ from regate_adapters.state.filters.sqlite_json import SqliteJson
 from regate_adapters.state.tables import files
 from regate_adapters.testing.proof.oracle import UNIVERSES, Rows, UniverseName
 from regate_adapters.testing.proof.rows import SCHEMA
+from regate_adapters.vector.kind import Configured
 from regate_adapters.vector.registry import KINDS
 from regate_orchestrator.filters.evaluate import holds
 from regate_orchestrator.filters.expression import FilterPlan, expression_of
@@ -148,28 +149,58 @@ class Targets:
     absent: Mapping[str, str]
 
 
+@dataclass(frozen=True, slots=True)
+class Engines:
+    """The vector engines that can be had on this machine, as a proof opens them, and why others cannot be."""
+
+    configured: Mapping[str, Configured[Any]]
+    absent: Mapping[str, str]
+    postgres: str | None
+    """The URL of the database that pgvector is in."""
+
+
 @asynccontextmanager
-async def open_targets(folder: Path) -> AsyncIterator[Targets]:
-    """Yield every target that can be had on this machine, with its files below the folder."""
+async def open_targets(folder: Path, *, servers: Collection[str] | None = None) -> AsyncIterator[Targets]:
+    """Yield every target that can be had on this machine, with its files below the folder; of engines that
+    need a server, those of these servers alone where some are named.
+    """
     async with AsyncExitStack() as stack:
         targets: list[Target] = [InterpreterTarget(universe) for universe in UNIVERSES]
         targets += [_sqlite(universe, folder, stack) for universe in UNIVERSES]
-        urls: dict[str, str] = {}
-        absent: dict[str, str] = {}
-        try:
-            urls[_POSTGRES] = _postgres_url(stack)
-            targets += _on_postgres(urls[_POSTGRES], stack)
-        except ImportError as error:
-            absent[_POSTGRES] = f"{error}; name a server in {_variable(_POSTGRES)}"
-        for name, kind in KINDS.items():
-            server = kind.server
-            url = "" if server is None else urls.get(server) or _server_url(server, folder, stack)
-            if url is None:
-                absent[name] = absent.get(str(server), f"name a server in {_variable(str(server))}")
-            elif (configured := kind.proof(folder, url)) is not None:
-                store = await stack.enter_async_context(kind.open(configured, SCHEMA))
-                targets.append(StoreTarget(name, store))
-        yield Targets(targets, absent)
+        engines = engines_here(folder, stack, servers=servers)
+        if engines.postgres is not None:
+            targets += _on_postgres(engines.postgres, stack)
+        for name, configured in engines.configured.items():
+            store = await stack.enter_async_context(KINDS[name].open(configured, SCHEMA))
+            targets.append(StoreTarget(name, store))
+        yield Targets(targets, engines.absent)
+
+
+def engines_here(folder: Path, stack: AsyncExitStack, *, servers: Collection[str] | None = None) -> Engines:
+    """Return the engines that can be had, with their files below the folder; see `open_targets`. Servers
+    that are started are stopped by the stack.
+    """
+    urls: dict[str, str] = {}
+    absent: dict[str, str] = {}
+    configured: dict[str, Configured[Any]] = {}
+    try:
+        urls[_POSTGRES] = _postgres_url(stack)
+    except ImportError as error:
+        absent[_POSTGRES] = f"{error}; name a server in {_variable(_POSTGRES)}"
+    for name, kind in KINDS.items():
+        server = kind.server
+        if not kind.is_installed:
+            absent[name] = f"its client is not installed: {kind.extra}"
+            continue
+        if server is not None and servers is not None and server not in servers:
+            absent[name] = "it is not wanted"
+            continue
+        url = "" if server is None else urls.get(server) or _server_url(server, folder, stack)
+        if url is None:
+            absent[name] = absent.get(str(server), f"name a server in {_variable(str(server))}")
+        elif (one := kind.proof(folder, url)) is not None:
+            configured[name] = one
+    return Engines(configured, absent, urls.get(_POSTGRES))
 
 
 def _server_url(server: str, folder: Path, stack: AsyncExitStack) -> str | None:

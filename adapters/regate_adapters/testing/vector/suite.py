@@ -36,6 +36,7 @@ from regate_adapters.testing.vector.filters import (
     row_of,
 )
 from regate_adapters.testing.vector.generations import GENERATION_CHECKS
+from regate_adapters.testing.vector.interference import INTERFERENCE_CHECKS
 from regate_adapters.testing.vector.modes import MODE_CHECKS
 from regate_orchestrator.errors import VectorStoreUnavailable
 from regate_orchestrator.filters.evaluate import holds
@@ -326,4 +327,5 @@ _PLAIN_CHECKS: Final[tuple[Callable[[VectorStore], Awaitable[None]], ...]] = (
     *GENERATION_CHECKS,
     *CLIENT_CHECKS,
     *MODE_CHECKS,
+    *INTERFERENCE_CHECKS,
 )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Mapping
 from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -18,6 +19,12 @@ if TYPE_CHECKING:
 
 
 _CHROMA: Final = Extra("chroma", module="chromadb", what="Chroma")
+_REFUSES: Final[Mapping[str, str]] = {
+    "text": "Chroma has no string predicates on metadata",
+    "string_order": "Chroma orders numbers alone",
+    "two_fields": "Chroma compares a field with a value only",
+    "undeclared": "a path that is never stored is more likely a mistake in the policy than meant",
+}
 
 
 class Chroma(EngineKind[ChromaSettings]):
@@ -26,6 +33,7 @@ class Chroma(EngineKind[ChromaSettings]):
     settings = ChromaSettings
     title = "Chroma embedded"
     extra = _CHROMA
+    refuses = _REFUSES
     of_one_process = True
 
     def check(self, configured: Configured[ChromaSettings]) -> None:
@@ -58,6 +66,7 @@ class ChromaOnServer(EngineKind[ChromaServerSettings]):
     settings = ChromaServerSettings
     title = "a Chroma server"
     extra = _CHROMA
+    refuses = _REFUSES
 
     def check(self, configured: Configured[ChromaServerSettings]) -> None:
         """Raise `ConfigurationError` for what is no address of a server."""

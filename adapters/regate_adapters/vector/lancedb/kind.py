@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from pathlib import Path
 
-from regate_adapters.vector.kind import Configured, EngineKind, Extra, Renderer
+from regate_adapters.vector.kind import MARKED_REFUSES, Configured, EngineKind, Extra, Renderer
 from regate_adapters.vector.lancedb.settings import LanceDbSettings
 from regate_orchestrator.filters.schema import RowSchema
 from regate_orchestrator.ports import VectorStore
@@ -17,6 +17,7 @@ class LanceDb(EngineKind[LanceDbSettings]):
 
     settings = LanceDbSettings
     title = "LanceDB embedded"
+    refuses = MARKED_REFUSES
     extra = Extra("lancedb", module="lancedb", what="LanceDB")
     of_one_process = True
 

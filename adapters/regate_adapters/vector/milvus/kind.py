@@ -8,7 +8,7 @@ from contextlib import AbstractAsyncContextManager, aclosing, asynccontextmanage
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from regate_adapters.vector.kind import Configured, EngineKind, Extra, Renderer
+from regate_adapters.vector.kind import MARKED_REFUSES, Configured, EngineKind, Extra, Renderer
 from regate_adapters.vector.milvus.settings import MilvusSettings
 from regate_orchestrator.errors import ConfigurationError, VectorStoreUnavailable
 from regate_orchestrator.filters.expression import FilterPlan
@@ -25,6 +25,7 @@ class Milvus(EngineKind[MilvusSettings]):
 
     settings = MilvusSettings
     title = "a Milvus server"
+    refuses = MARKED_REFUSES
     extra = Extra("milvus", module="pymilvus", what="Milvus's client")
     server = "milvus"
 

@@ -8,7 +8,7 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
-from regate_adapters.vector.kind import Configured, EngineKind, Renderer
+from regate_adapters.vector.kind import MARKED_REFUSES, Configured, EngineKind, Renderer
 from regate_adapters.vector.opensearch.settings import ElasticsearchSettings, OpenSearchSettings
 from regate_orchestrator.errors import ConfigurationError, VectorStoreUnavailable
 from regate_orchestrator.filters.schema import RowSchema
@@ -85,6 +85,7 @@ class OpenSearch(_SearchServer[OpenSearchSettings]):
 
     settings = OpenSearchSettings
     title = "OpenSearch"
+    refuses = MARKED_REFUSES
     server = "opensearch"
 
     @property
@@ -103,6 +104,7 @@ class Elasticsearch(_SearchServer[ElasticsearchSettings]):
 
     settings = ElasticsearchSettings
     title = "Elasticsearch"
+    refuses = MARKED_REFUSES
     server = "elasticsearch"
 
     @property

@@ -9,7 +9,7 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from regate_adapters.vector.kind import Configured, EngineKind, Extra, Renderer
+from regate_adapters.vector.kind import MARKED_REFUSES, Configured, EngineKind, Extra, Renderer
 from regate_adapters.vector.oracle.settings import OracleSettings
 from regate_orchestrator.errors import ConfigurationError
 from regate_orchestrator.filters.schema import RowSchema
@@ -24,6 +24,7 @@ class Oracle(EngineKind[OracleSettings]):
 
     settings = OracleSettings
     title = "Oracle AI Vector Search"
+    refuses = MARKED_REFUSES
     extra = Extra("oracle", module="oracledb", what="Oracle's driver")
     server = "oracle"
 

@@ -8,7 +8,7 @@ from contextlib import AbstractAsyncContextManager, aclosing, asynccontextmanage
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from regate_adapters.vector.kind import Configured, EngineKind, Extra, Renderer
+from regate_adapters.vector.kind import MARKED_REFUSES, Configured, EngineKind, Extra, Renderer
 from regate_adapters.vector.qdrant.settings import QdrantSettings
 from regate_orchestrator.errors import ConfigurationError, VectorStoreUnavailable
 from regate_orchestrator.filters.expression import FilterPlan
@@ -25,6 +25,7 @@ class Qdrant(EngineKind[QdrantSettings]):
 
     settings = QdrantSettings
     title = "a Qdrant server"
+    refuses = MARKED_REFUSES
     extra = Extra("qdrant", module="qdrant_client", what="Qdrant's client")
     server = "qdrant"
 

@@ -8,7 +8,7 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from regate_adapters.vector.kind import Configured, EngineKind, Renderer
+from regate_adapters.vector.kind import MARKED_REFUSES, Configured, EngineKind, Renderer
 from regate_adapters.vector.weaviate.settings import WeaviateSettings
 from regate_orchestrator.errors import ConfigurationError, VectorStoreUnavailable
 from regate_orchestrator.filters.schema import RowSchema
@@ -27,6 +27,7 @@ class Weaviate(EngineKind[WeaviateSettings]):
 
     settings = WeaviateSettings
     title = "a Weaviate server"
+    refuses = MARKED_REFUSES
     server = "weaviate"
 
     def check(self, configured: Configured[WeaviateSettings]) -> None:
