@@ -710,11 +710,6 @@ async def test_search_by_words_by_vectors_and_by_both(world: World) -> None:
     )
     await ingest(alice, store, "holiday.md", "Vacation time is granted by the manager.")
 
-    if world.settings.vector.stores["main"].kind == "pgvector":  # which finds by vectors alone
-        with pytest.raises(openai.BadRequestError, match=r"has no mode 'keyword'. It has: vector"):
-            await alice.vector_stores.search(store, query="x", extra_body={"search_mode": "keyword"})
-        return
-
     async def names(query: str, **asked: Any) -> list[str]:
         page = await alice.vector_stores.search(store, query=query, extra_body=asked)
         return [hit.filename for hit in page.data]
@@ -734,8 +729,6 @@ async def test_file_search_of_a_response_ranks_as_the_tool_says_and_echoes_it(wo
     store = (await alice.vector_stores.create(name="s")).id
     await ingest(alice, store, "leave.md", "Form QX-7741 asks for annual leave.")
     await ingest(alice, store, "holiday.md", "Vacation time is granted by the manager.")
-    if world.settings.vector.stores["main"].kind == "pgvector":
-        return
     tool = {
         "type": "file_search",
         "vector_store_ids": [store],

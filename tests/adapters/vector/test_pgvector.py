@@ -473,3 +473,31 @@ async def test_what_cannot_be_stored_is_refused_without_being_quoted(pgvector: P
         details.append(refusal.value.detail)
 
     assert (any("secret" in detail for detail in details), (await everything(pgvector)).total) == (False, 0)
+
+
+async def test_rows_of_before_words_were_kept_are_searched_by_their_texts(
+    postgres: Postgres, database: str
+) -> None:
+    chunks = [
+        replace(one, text=f"storm {number} of the lamp") for number, one in enumerate(hostile_chunks(count=9))
+    ]
+    query = Query(chunks[0].vector, 20, "storm 7", "hybrid")
+    async with PgVectorStore(postgres.url(database), SCHEMA) as store:
+        await store.create(STORE, dimensions=DIMENSIONS)
+        await store.add(STORE, chunks)
+        expected = await store.search(STORE, query, plan=Everything())
+    for statement in (
+        sql.SQL(
+            "ALTER TABLE regate_vectors.chunks_8 DROP COLUMN words, DROP COLUMN counts, DROP COLUMN length"
+        ),
+        sql.SQL("DELETE FROM regate_vectors.schema_version WHERE version = 3"),
+    ):
+        postgres.execute(statement, database=database)
+    async with PgVectorStore(postgres.url(database), SCHEMA) as store:
+        before = await store.search(STORE, query, plan=Everything())
+        await store.add(STORE, chunks[:4])
+        half = await store.search(STORE, query, plan=Everything())
+        worded = await store.search(STORE, replace(query, mode="keyword", text="7"), plan=Everything())
+
+    assert before == half == expected
+    assert [one.id for one in worded.candidates] == [chunks[7].id]

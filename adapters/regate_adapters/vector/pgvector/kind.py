@@ -21,6 +21,7 @@ class PgVector(EngineKind[PgVectorSettings]):
     title = "PostgreSQL with pgvector"
     extra = Extra("postgres", module="psycopg", what="PostgreSQL's driver")
     server = "postgres"
+    by_words = True
 
     def check(self, configured: Configured[PgVectorSettings]) -> None:
         """Raise `ConfigurationError` for what is no URL of PostgreSQL."""

@@ -56,6 +56,13 @@ _MIGRATIONS: Final[tuple[tuple[LiteralString, ...], ...]] = (
         """CREATE POLICY one_store ON regate_vectors.stores
              USING (id = current_setting('regate.store', true))""",
     ),
+    (
+        """DO $$ DECLARE one text; BEGIN
+             FOR one IN SELECT tablename FROM pg_catalog.pg_tables
+               WHERE schemaname = 'regate_vectors' AND tablename ~ '^chunks_[0-9]+$'
+             LOOP EXECUTE format('ALTER TABLE regate_vectors.%I ADD COLUMN words bigint[],
+               ADD COLUMN counts smallint[], ADD COLUMN length integer', one); END LOOP; END $$""",
+    ),
 )
 """Version n is reached by the n-th group of statements. A group that was released is never changed;
 another is added.
@@ -73,7 +80,12 @@ _CHUNK_TABLE: Final[tuple[LiteralString, ...]] = (
          attributes jsonb NOT NULL CHECK (jsonb_typeof(attributes) = 'object'),
          tenant text COLLATE "C" NOT NULL GENERATED ALWAYS AS (stamp ->> 'tenant') STORED,
          embedding vector({dimensions}) NOT NULL,
+         words bigint[],
+         counts smallint[],
+         length integer,
          PRIMARY KEY (store, id))""",
+    # Numbers of words are as good as random, so compressing them takes time and saves nothing.
+    "ALTER TABLE {table} ALTER COLUMN words SET STORAGE EXTERNAL",
     "CREATE INDEX ON {table} (store, tenant)",
     "CREATE INDEX ON {table} (store, file)",
     "ALTER TABLE {table} ENABLE ROW LEVEL SECURITY",

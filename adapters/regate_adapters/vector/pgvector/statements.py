@@ -7,18 +7,22 @@ from typing import Final
 from psycopg import sql
 
 INSERT: Final = sql.SQL(
-    """INSERT INTO {table} (store, id, file, index, text, version, stamp, attributes, embedding)
+    """INSERT INTO {table}
+         (store, id, file, index, text, version, stamp, attributes, embedding, words, counts, length)
        SELECT {store}::text, n.id, n.file, n.index, n.text, {version}::text,
-         n.stamp::jsonb, n.attributes::jsonb, n.embedding::vector
+         n.stamp::jsonb, n.attributes::jsonb, n.embedding::vector, n.words::bigint[], n.counts::smallint[],
+         n.length
        FROM unnest({ids}::text[], {files}::text[], {indexes}::bigint[], {texts}::text[],
-         {stamps}::text[], {attributes}::text[], {vectors}::text[])
-         AS n (id, file, index, text, stamp, attributes, embedding)"""
+         {stamps}::text[], {attributes}::text[], {vectors}::text[], {words}::text[], {counts}::text[],
+         {lengths}::integer[])
+         AS n (id, file, index, text, stamp, attributes, embedding, words, counts, length)"""
 )
 
 RESTAMP: Final = sql.SQL(
-    """INSERT INTO {table} (store, id, file, index, text, version, stamp, attributes, embedding)
+    """INSERT INTO {table}
+         (store, id, file, index, text, version, stamp, attributes, embedding, words, counts, length)
        SELECT store, {into}::text || '/' || regexp_replace(id, '^.*/', ''), file, index, text, version,
-              {stamp}::jsonb, {attributes}::jsonb, embedding
+              {stamp}::jsonb, {attributes}::jsonb, embedding, words, counts, length
        FROM {table}
        WHERE store = {store}::text AND file = {file}::text AND version = {version}::text
          AND regexp_replace(id, '/[^/]*$', '') = {generation}::text"""

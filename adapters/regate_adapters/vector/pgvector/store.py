@@ -13,7 +13,6 @@ rows; where it gives up first, the ranking is exact after all.
 from __future__ import annotations
 
 import hashlib
-import math
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from types import TracebackType
@@ -33,7 +32,8 @@ from regate_adapters.vector.pgvector.places import (
     place_or_none,
 )
 from regate_adapters.vector.pgvector.pool import Cursor, Pool
-from regate_adapters.vector.pgvector.query import SearchStatements, vector_text
+from regate_adapters.vector.pgvector.query import SearchStatements
+from regate_adapters.vector.pgvector.rows import candidate_of, row_of
 from regate_adapters.vector.pgvector.schema import (
     REACH_SETTING,
     STORE_SETTING,
@@ -44,12 +44,13 @@ from regate_adapters.vector.pgvector.schema import (
     prepare,
 )
 from regate_adapters.vector.pgvector.statements import INSERT, RESTAMP
-from regate_adapters.vector.pgvector.values import shown_json, shown_text, stored_json, stored_text
+from regate_adapters.vector.pgvector.values import shown_text, stored_text
+from regate_adapters.vector.pgvector.worded import WordedStatements
 from regate_orchestrator.documents.generations import chunk_id
 from regate_orchestrator.errors import VectorStoreUnavailable, naming
-from regate_orchestrator.filters.expression import Constant, FilterPlan, Scalar, expression_of
+from regate_orchestrator.filters.expression import Constant, Expression, FilterPlan, Scalar, expression_of
 from regate_orchestrator.filters.schema import RowSchema
-from regate_orchestrator.ports import Candidate, Chunk, Found, Mode, Query
+from regate_orchestrator.ports import Chunk, Found, Mode, Query
 from regate_orchestrator.values import FileId, JsonObject, StoreId
 
 EXACT_BELOW: Final = 50_000
@@ -70,6 +71,8 @@ _CHECK_SECONDS: Final = 2.0
 _WRITE_ROWS: Final = 500
 _MIN_EXPLORED: Final = 200
 _MAX_EXPLORED: Final = 1_000  # pgvector's own bound of ef_search
+_NO_JIT: Final = {"jit": "off"}
+"""Compiling a statement to machine code takes longer than any of these takes to run."""
 
 
 class PgVectorStore:
@@ -140,7 +143,7 @@ class PgVectorStore:
         the same transaction.
         """
         distinct = list({chunk.id: chunk for chunk in chunks}.values())
-        rows = [self._row(chunk) for chunk in distinct]
+        rows = [row_of(chunk, self._schema) for chunk in distinct]
         async with self._transaction(
             "add", store, write=True, tenant=one_tenant(distinct), within_s=self._deadline_s * _ADD_FACTOR
         ) as cursor:
@@ -157,26 +160,37 @@ class PgVectorStore:
             await count_chunks(cursor, store, len(rows) - replaced)
 
     async def modes(self, store: StoreId) -> frozenset[Mode]:  # noqa: ARG002 — of every store the same
-        """Return that chunks are found by their vectors alone."""
-        return frozenset({"vector"})
+        """Return all there are."""
+        return frozenset({"vector", "keyword", "hybrid"})
 
     async def search(self, store: StoreId, query: Query, *, plan: FilterPlan) -> Found:
-        """Return the most similar chunks among those that the plan permits; see the module on what
-        is exact.
+        """Return the chunks that fit best among those that the plan permits; see the module on what is
+        exact.
         """
-        query.require_mode("vector")
-        expression, limit = expression_of(plan), query.limit
+        expression = expression_of(plan)
         if expression == Constant(holds=False):
             return Found((), total=0, permitted=0, exhausted=True)
+        if query.mode == "vector":
+            return await self._near(store, query, expression)
+        statements = WordedStatements(self._schema, self._version, store, expression, query)
+        async with self._transaction(
+            "search", store, tenant=tenant_of(expression), settings=_NO_JIT
+        ) as cursor:
+            total = await self._searched(cursor, store, query)
+            scored = await statements.scored(cursor)
+            rows = await statements.chosen(cursor, scored)
+            exhausted = scored.matching <= query.limit
+            return self._found(rows, total=total, permitted=scored.permitted, exhausted=exhausted)
+
+    async def _near(self, store: StoreId, query: Query, expression: Expression) -> Found:
+        limit = query.limit
         statements = SearchStatements(self._schema, self._version, store, expression, query.vector, limit)
-        # Compiling a statement to machine code takes longer than any of these takes to run.
-        settings = {"jit": "off", "hnsw.ef_search": str(min(max(2 * limit, _MIN_EXPLORED), _MAX_EXPLORED))}
+        explored = str(min(max(2 * limit, _MIN_EXPLORED), _MAX_EXPLORED))
+        settings = {**_NO_JIT, "hnsw.ef_search": explored}
         async with self._transaction(
             "search", store, tenant=tenant_of(expression), settings=settings
         ) as cursor:
-            dimensions, total = await place_of(cursor, store)
-            if len(query.vector) != dimensions:
-                raise VectorStoreUnavailable(f"the query has another length than the store's {dimensions}")
+            total = await self._searched(cursor, store, query)
             # Which way is taken depends on the permitted chunks alone.
             rows = await statements.exact(cursor, most=self._exact_below + 1)
             permitted = rows[0][-1] if rows else 0
@@ -188,6 +202,13 @@ class PgVectorStore:
             rows = await statements.exact(cursor, most=None)
             permitted = rows[0][-1] if rows else 0
             return self._found(rows, total=total, permitted=permitted, exhausted=permitted <= limit)
+
+    async def _searched(self, cursor: Cursor, store: StoreId, query: Query) -> int:
+        """Return how many chunks a store has that is searched with vectors of its own length."""
+        dimensions, total = await place_of(cursor, store)
+        if len(query.vector) != dimensions:
+            raise VectorStoreUnavailable(f"the query has another length than the store's {dimensions}")
+        return total
 
     async def texts(self, store: StoreId, ids: Sequence[str], *, tenant: str) -> Mapping[str, str]:
         """Return the texts of those of these chunks of the tenant that are there and of the present schema
@@ -218,7 +239,7 @@ class PgVectorStore:
         """Store each chunk of the generation once more, of the present schema version, with this stamp
         and these attributes; all or none.
         """
-        written = self._row(Chunk(chunk_id(target, 0), file, 0, "", (), stamp, attributes))
+        written = row_of(Chunk(chunk_id(target, 0), file, 0, "", (), stamp, attributes), self._schema)
         values = {
             "store": stored_text(store),
             "file": stored_text(file),
@@ -325,29 +346,6 @@ class PgVectorStore:
             # A failed statement may quote what was to be written, and no text of a chunk goes to a log (I11).
             raise VectorStoreUnavailable(f"PostgreSQL: {what} failed with {told(error)}") from error
 
-    def _row(self, chunk: Chunk) -> dict[str, Any]:
-        """Return what is written for the chunk. Raises `VectorStoreUnavailable` when it is not stamped
-        as declared, or not storable exactly.
-        """
-        if faults := self._schema.faults(chunk.stamp):
-            raise VectorStoreUnavailable(f"chunk {chunk.id} is not stamped as declared: {'; '.join(faults)}")
-        if not all(map(math.isfinite, chunk.vector)):
-            raise VectorStoreUnavailable("a vector holds a number that is not finite")
-        try:
-            return {
-                "ids": stored_text(chunk.id),
-                "files": stored_text(chunk.file_id),
-                "indexes": chunk.index,
-                "texts": stored_text(chunk.text),
-                "stamps": stored_json(chunk.stamp),
-                "attributes": stored_json(chunk.attributes),
-                "vectors": vector_text(chunk.vector),
-            }
-        except ValueError as error:
-            raise VectorStoreUnavailable(
-                f"chunk {chunk.id} holds a value that cannot be stored exactly"
-            ) from error
-
     async def _insert(
         self, cursor: Cursor, store: StoreId, dimensions: int, rows: Sequence[Mapping[str, Any]]
     ) -> None:
@@ -360,19 +358,10 @@ class PgVectorStore:
         self, rows: Sequence[tuple[Any, ...]], *, total: int, permitted: int | None, exhausted: bool
     ) -> Found:
         return Found(
-            tuple(self._candidate(row) for row in rows), total=total, permitted=permitted, exhausted=exhausted
-        )
-
-    def _candidate(self, row: tuple[Any, ...]) -> Candidate:
-        identifier, file, index, text, stamp, attributes, score, _ = row
-        return Candidate(
-            id=shown_text(identifier),
-            file_id=FileId(shown_text(file)),
-            index=index,
-            text=shown_text(text),
-            score=score,
-            stamp=self._schema.canonical(shown_json(stamp)),
-            attributes=shown_json(attributes),
+            tuple(candidate_of(row, self._schema) for row in rows),
+            total=total,
+            permitted=permitted,
+            exhausted=exhausted,
         )
 
 
