@@ -22,7 +22,7 @@ from tests.postgres import VERSIONS, running_postgres
 
 from bench.corpus import DIMENSIONS, Vectors, name
 from regate_adapters.vector.chroma.store import ChromaVectorStore
-from regate_adapters.vector.local.store import LocalVectorStore
+from regate_adapters.vector.local.store import local_store
 from regate_adapters.vector.marked.store import MarkedVectorStore
 from regate_adapters.vector.pgvector.store import PgVectorStore
 from regate_orchestrator.filters.expression import Everything
@@ -115,7 +115,7 @@ async def local(schema: RowSchema, vectors: Vectors) -> AsyncIterator[Engine]:
     product over the vectors in memory.
     """
     with tempfile.TemporaryDirectory(prefix="regate-bench-") as folder:
-        async with LocalVectorStore(Path(folder), schema) as store:
+        async with local_store(Path(folder), schema) as store:
 
             async def unfiltered(vector: Vector) -> list[str]:
                 found = await store.search(STORE, Query(vector, K), plan=Everything())

@@ -15,7 +15,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from numpy.typing import NDArray
 
 from regate_adapters.testing.vector.corpus import QUERY, unit
 from regate_adapters.testing.vector.suite import (
@@ -25,8 +24,8 @@ from regate_adapters.testing.vector.suite import (
     hostile_chunks,
     vector_store_conformance,
 )
-from regate_adapters.vector.local.segments import Loaded, Segment, segment_of
-from regate_adapters.vector.local.store import LocalVectorStore
+from regate_adapters.vector.local.store import TabledVectorStore, local_store
+from regate_adapters.vector.local.vectors import Matrix
 from regate_adapters.vector.memory.store import MemoryVectorStore
 from regate_orchestrator.errors import ConfigurationError, VectorStoreUnavailable
 from regate_orchestrator.filters.expression import (
@@ -44,14 +43,14 @@ from regate_orchestrator.values import FileId, StoreId
 
 
 @pytest.fixture
-async def local(tmp_path: Path) -> AsyncIterator[LocalVectorStore]:
-    async with LocalVectorStore(tmp_path, SCHEMA) as store:
+async def local(tmp_path: Path) -> AsyncIterator[TabledVectorStore]:
+    async with local_store(tmp_path, SCHEMA) as store:
         yield store
 
 
 @pytest.mark.parametrize("check", vector_store_conformance(), ids=str)
 async def test_the_local_engine_keeps_the_contract_without_exemption(
-    check: Check, local: LocalVectorStore
+    check: Check, local: TabledVectorStore
 ) -> None:
     await check(local, exempt={})
 
@@ -112,7 +111,7 @@ async def test_whatever_is_done_it_finds_what_the_reference_finds(tmp_path: Path
     memory = dice.choice(
         [1, 20_000, 1 << 30]
     )  # bytes: what is searched is read anew each time, at times, or once
-    async with LocalVectorStore(tmp_path, SCHEMA, memory=memory) as local:
+    async with local_store(tmp_path, SCHEMA, memory=memory) as local:
         both: list[VectorStore] = [reference, local]
         for store in both:
             await store.create(VS, dimensions=DIMENSIONS)
@@ -145,7 +144,7 @@ async def test_whatever_is_done_it_finds_what_the_reference_finds(tmp_path: Path
             await agree(reference, local, dice.sample(QUERIES, 2), dice.sample(PLANS, 2))
         await agree(reference, local, QUERIES, PLANS)
         assert await local.generations(VS) == await reference.generations(VS)
-    async with LocalVectorStore(tmp_path, SCHEMA) as again:
+    async with local_store(tmp_path, SCHEMA) as again:
         await agree(reference, again, QUERIES, PLANS)
 
 
@@ -167,22 +166,16 @@ def test_a_similarity_is_of_its_own_row_to_the_last_bit() -> None:
     source = np.random.default_rng(5)
     vectors = source.standard_normal((700, 256)).astype(np.float32)
     vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
-    query, nothing = vectors[3] * np.float32(0.999), np.empty(0, dtype=np.uint64)
+    query = vectors[3] * np.float32(0.999)
 
-    def segment(rows: NDArray[np.float32]) -> Segment:
-        count = len(rows)
-        numbers = np.arange(count, dtype=np.int64)
-        counts, distinct = np.empty(0, dtype=np.uint16), np.zeros(count, dtype=np.int64)
-        return segment_of(Loaded(numbers, numbers, rows, nothing, counts, distinct))
-
-    whole = segment(vectors).similarities(np.arange(700), query)
+    whole = Matrix(vectors).similarities(np.arange(700), query)
     for start in (0, 1, 7, 333):
-        alone = segment(vectors[start : start + 1]).similarities(np.array([0]), query)
-        few = segment(vectors[start:]).similarities(np.array([0, 5]), query)
+        alone = Matrix(vectors[start : start + 1]).similarities(np.array([0]), query)
+        few = Matrix(vectors[start:]).similarities(np.array([0, 5]), query)
         assert (alone[0], few.tolist()) == (whole[start], whole[[start, start + 5]].tolist())
 
 
-async def test_strings_of_any_kind_come_back(local: LocalVectorStore) -> None:
+async def test_strings_of_any_kind_come_back(local: TabledVectorStore) -> None:
     odd = "a\x00\ud800\u2028'\"%"
     (chunk,) = hostile_chunks(count=1)
     chunk = replace(
@@ -204,7 +197,7 @@ async def test_strings_of_any_kind_come_back(local: LocalVectorStore) -> None:
     assert await local.texts(StoreId(odd), [chunk.id], tenant="acme") == {}
 
 
-async def test_searches_amid_writes_see_each_file_whole_or_not_at_all(local: LocalVectorStore) -> None:
+async def test_searches_amid_writes_see_each_file_whole_or_not_at_all(local: TabledVectorStore) -> None:
     dice = random.Random(1)
     await local.create(VS, dimensions=DIMENSIONS)
     made = [
@@ -237,26 +230,26 @@ async def test_searches_amid_writes_see_each_file_whole_or_not_at_all(local: Loc
 
 
 async def test_a_file_of_a_later_version_is_refused(tmp_path: Path) -> None:
-    async with LocalVectorStore(tmp_path, SCHEMA):
+    async with local_store(tmp_path, SCHEMA):
         pass
     with sqlite3.connect(tmp_path / "vectors.db") as connection:
         connection.execute("PRAGMA user_version = 99")
     connection.close()
 
     with pytest.raises(ConfigurationError, match=r"vectors\.db are of version 99, and this program knows 1"):
-        await LocalVectorStore(tmp_path, SCHEMA).__aenter__()
+        await local_store(tmp_path, SCHEMA).__aenter__()
 
 
 async def test_a_directory_of_chroma_is_refused_with_what_to_set(tmp_path: Path) -> None:
     (tmp_path / "chroma.sqlite3").touch()
 
     with pytest.raises(ConfigurationError, match="kind: chroma"):
-        await LocalVectorStore(tmp_path, SCHEMA).__aenter__()
+        await local_store(tmp_path, SCHEMA).__aenter__()
     assert not (tmp_path / "vectors.db").exists()
 
 
 async def test_a_file_that_cannot_be_read_is_a_failure_and_no_empty_answer(tmp_path: Path) -> None:
-    async with LocalVectorStore(tmp_path, SCHEMA) as local:
+    async with local_store(tmp_path, SCHEMA) as local:
         await local.create(VS, dimensions=DIMENSIONS)
         with sqlite3.connect(tmp_path / "vectors.db") as connection:
             connection.execute("DROP TABLE partitions")
@@ -267,8 +260,8 @@ async def test_a_file_that_cannot_be_read_is_a_failure_and_no_empty_answer(tmp_p
 
 
 async def test_a_directory_that_another_process_uses_is_refused(tmp_path: Path) -> None:
-    async with LocalVectorStore(tmp_path, SCHEMA):
+    async with local_store(tmp_path, SCHEMA):
         with pytest.raises(ConfigurationError, match="another process uses"):
-            await LocalVectorStore(tmp_path, SCHEMA).__aenter__()
-    async with LocalVectorStore(tmp_path, SCHEMA) as again:
+            await local_store(tmp_path, SCHEMA).__aenter__()
+    async with local_store(tmp_path, SCHEMA) as again:
         await again.check()

@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 
 from regate_adapters.vector.keywords import Posting, Scores, bm25, fused
 from regate_adapters.vector.local.partition import Partition
-from regate_adapters.vector.local.segments import Places, Segment, Truth
+from regate_adapters.vector.local.segments import Segment, Truth
+from regate_adapters.vector.local.vectors import Places
 from regate_adapters.vector.words import number_of, words_of
 from regate_orchestrator.filters.expression import Expression
 from regate_orchestrator.ports import Query
@@ -41,7 +42,11 @@ def ranked(partition: Partition, expression: Expression, query: Query) -> Ranked
         for segment, alive in zip(partition.segments, partition.live, strict=True)
     ]
     numbers = _joined([part.segment.numbers[part.places] for part in parts], np.int64)
-    scores = _scores(parts, query, len(numbers))
+    return best_of(numbers, _scores(parts, query, len(numbers)), query)
+
+
+def best_of(numbers: Places, scores: Scores, query: Query) -> Ranked:
+    """Return the best of these chunks, which are all that the plan permits, with their scores."""
     permitted = len(numbers)
     if query.mode == "keyword":
         numbers, scores = numbers[scores > 0], scores[scores > 0]
@@ -71,7 +76,9 @@ def _scores(parts: Sequence[_Part], query: Query, permitted: int) -> Scores:
     if query.mode == "keyword":
         return _by_words(parts, query.text, permitted)
     vector = np.array(query.vector, dtype=np.float32)
-    similarities = _joined([part.segment.similarities(part.places, vector) for part in parts], np.float64)
+    similarities = _joined(
+        [part.segment.vectors.similarities(part.places, vector) for part in parts], np.float64
+    )
     if query.mode == "vector":
         return similarities
     return fused(similarities, _by_words(parts, query.text, permitted), query.fusion)

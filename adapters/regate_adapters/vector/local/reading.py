@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import json
-import sqlite3
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final
 
 from regate_adapters.vector.local.ranking import Ranked
-from regate_adapters.vector.local.schema import shown, stored
+from regate_adapters.vector.local.schema import Connection, shown, stored
 from regate_adapters.vector.local.writing import Place
 from regate_orchestrator.filters.schema import RowSchema
 from regate_orchestrator.ports import Candidate
@@ -18,7 +17,7 @@ _MOST_ASKED: Final = 500
 
 
 def candidates_of(
-    connection: sqlite3.Connection, ranked: Ranked, limit: int, schema: RowSchema
+    connection: Connection, ranked: Ranked, limit: int, schema: RowSchema
 ) -> tuple[Candidate, ...] | None:
     """Return the best chunks, best first, ties broken by id; None when one of them is not there any more."""
     scores = dict(zip(ranked.numbers.tolist(), ranked.scores.tolist(), strict=True))
@@ -40,7 +39,7 @@ def candidates_of(
 
 
 def texts_of(
-    connection: sqlite3.Connection, place: Place, ids: Sequence[str], *, tenant: str, version: str
+    connection: Connection, place: Place, ids: Sequence[str], *, tenant: str, version: str
 ) -> Mapping[str, str]:
     """Return the texts of those of these chunks that are the tenant's and of this schema version."""
     rows = _rows(
@@ -56,9 +55,7 @@ def texts_of(
     return {shown(identifier): shown(text) for identifier, text in rows}
 
 
-def _rows(
-    connection: sqlite3.Connection, query: str, wanted: Sequence[object], *values: object
-) -> Iterator[Any]:
+def _rows(connection: Connection, query: str, wanted: Sequence[object], *values: object) -> Iterator[Any]:
     """Yield the rows of a query that names some values in a list, asked for part of them at a time."""
     for start in range(0, len(wanted), _MOST_ASKED):
         part = wanted[start : start + _MOST_ASKED]

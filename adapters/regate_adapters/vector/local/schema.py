@@ -1,18 +1,30 @@
-"""The tables of the local engine, and connections to them. Strings are kept as UTF-8 bytes, since SQLite's
-text holds neither every string nor always the one that was given.
+"""The tables of the local engine, and connections to them, by any library for SQLite's files.
+
+Strings are kept as UTF-8 bytes, since SQLite's text holds neither every string nor always the one that was
+given.
 """
 
 from __future__ import annotations
 
+import hashlib
 import sqlite3
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Any, Final, Protocol
 
 from regate_orchestrator.errors import ConfigurationError
+from regate_orchestrator.filters.schema import RowSchema
 
 FILE: Final = "vectors.db"
 _OF_CHROMA: Final = "chroma.sqlite3"
-_BUSY_SECONDS: Final = 30
+_SETTINGS: Final = (
+    "busy_timeout=30000",
+    "journal_mode=WAL",
+    "synchronous=FULL",
+    "cache_size=-16384",
+    "mmap_size=1073741824",
+)
 
 _MIGRATIONS: Final = (
     """
@@ -62,19 +74,50 @@ _MIGRATIONS: Final = (
 )
 
 
-def connect(folder: Path) -> sqlite3.Connection:
-    """Return a connection that any thread may use, one at a time. Transactions are begun and ended in
+class Rows(Protocol):
+    """What a statement returns."""
+
+    def fetchone(self) -> Any: ...  # noqa: D102 — as in Python's library
+    def fetchall(self) -> list[Any]: ...  # noqa: D102
+    def __iter__(self) -> Iterator[Any]: ...
+
+
+class Connection(Protocol):
+    """A connection to a file. Any thread may use it, one at a time; transactions are begun and ended in
     words.
     """
-    connection = sqlite3.connect(
-        folder / FILE, timeout=_BUSY_SECONDS, isolation_level=None, check_same_thread=False
-    )
-    for setting in ("journal_mode=WAL", "synchronous=FULL", "cache_size=-16384", "mmap_size=1073741824"):
+
+    def execute(self, statement: str, values: Sequence[Any] = ..., /) -> Rows: ...  # noqa: D102
+    def executemany(self, statement: str, values: Iterable[Sequence[Any]], /) -> object: ...  # noqa: D102
+    def close(self) -> None: ...  # noqa: D102
+
+
+@dataclass(frozen=True, slots=True)
+class Library:
+    """How a file is opened, and what is raised when SQLite fails.
+
+    All connections to a file must be of one library: each has locks of its own, and when one closes the file,
+    the process loses the locks of the other.
+    """
+
+    open: Callable[[Path], Connection]
+    error: type[Exception]
+
+
+PYTHONS: Final = Library(
+    lambda path: sqlite3.connect(path, isolation_level=None, check_same_thread=False), sqlite3.Error
+)
+
+
+def connect(folder: Path, library: Library) -> Connection:
+    """Return a connection to the file, set up as all of them are."""
+    connection = library.open(folder / FILE)
+    for setting in _SETTINGS:
         connection.execute(f"PRAGMA {setting}")
     return connection
 
 
-def prepare(folder: Path) -> None:
+def prepare(folder: Path, library: Library) -> None:
     """Bring the file up to date. Raises `ConfigurationError` when it cannot be used, or is of a later
     version.
     """
@@ -85,16 +128,16 @@ def prepare(folder: Path) -> None:
         )
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        connection = connect(folder)
+        connection = connect(folder, library)
         try:
             _migrate(connection, folder)
         finally:
             connection.close()
-    except (sqlite3.Error, OSError) as error:
+    except (library.error, OSError) as error:
         raise ConfigurationError(f"the vectors in {folder / FILE} cannot be used: {error}") from error
 
 
-def _migrate(connection: sqlite3.Connection, folder: Path) -> None:
+def _migrate(connection: Connection, folder: Path) -> None:
     connection.execute("BEGIN IMMEDIATE")
     (present,) = connection.execute("PRAGMA user_version").fetchone()
     if present > len(_MIGRATIONS):
@@ -119,3 +162,9 @@ def stored(text: str) -> bytes:
 def shown(kept: bytes) -> str:
     """Return the string that was kept."""
     return kept.decode(errors="surrogatepass")
+
+
+def version_of(schema: RowSchema) -> str:
+    """Return what tells stamps under these required fields from stamps under others."""
+    required = sorted((spec.name, spec.type) for spec in schema.fields.values() if spec.required)
+    return hashlib.sha256(repr(required).encode()).hexdigest()[:16]

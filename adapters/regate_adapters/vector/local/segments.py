@@ -6,17 +6,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Final, TypeAlias
+from typing import TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
-Places: TypeAlias = NDArray[np.int64]
-Truth: TypeAlias = NDArray[np.bool_]
+from regate_adapters.vector.local.vectors import Floats, Holding, Places, Vectors
 
-_MOST_GATHERED: Final = 0.3
-"""Measured: from about a third of the rows on, computing all similarities is sooner done than picking rows.
-"""
+Truth: TypeAlias = NDArray[np.bool_]
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,7 +27,7 @@ class Segment:
 
     numbers: Places
     stamps: Places
-    vectors: NDArray[np.float32]
+    vectors: Vectors
     lengths: NDArray[np.int64]
     words: NDArray[np.uint64]
     starts: Places
@@ -42,21 +39,8 @@ class Segment:
         """Return how many bytes it takes."""
         return sum(
             array.nbytes
-            for array in (self.numbers, self.stamps, self.vectors, self.lengths, self.words, self.starts)
+            for array in (self.numbers, self.stamps, self.vectors.rows, self.lengths, self.words, self.starts)
         ) + (self.rows.nbytes + self.counts.nbytes)
-
-    def similarities(self, places: Places, query: NDArray[np.float32]) -> NDArray[np.float64]:
-        """Return the cosine similarities of these rows, cut to the range 0 to 1. Vectors and query are of
-        unit length.
-
-        Each is computed from its own row alone, to the last bit: a product of matrices would let the number
-        of rows choose the order of summation (a test compares).
-        """
-        if len(places) > _MOST_GATHERED * len(self.numbers):
-            found = np.einsum("ij,j->i", self.vectors, query)[places]
-        else:
-            found = np.einsum("ij,j->i", self.vectors[places], query)
-        return np.asarray(np.clip(found.astype(np.float64), 0.0, 1.0), dtype=np.float64)
 
     def having(self, word: int) -> tuple[NDArray[np.int32], NDArray[np.uint16]]:
         """Return the rows with the word, and how often each has it."""
@@ -68,25 +52,58 @@ class Segment:
 
 
 @dataclass(frozen=True, slots=True)
-class Loaded:
-    """Chunks as they were read: the words of all, one after the other; `distinct` is how many each has."""
+class Words:
+    """The words of some texts: of all, one after the other; `distinct` is how many each text has."""
 
-    numbers: Places
-    stamps: Places
-    vectors: NDArray[np.float32]
-    words: NDArray[np.uint64]
+    numbers: NDArray[np.uint64]
     counts: NDArray[np.uint16]
     distinct: Places
 
+    @classmethod
+    def of(cls, numbers: Sequence[bytes], counts: Sequence[bytes]) -> Words:
+        """Return the words of texts from what is kept of each."""
+        return cls(
+            np.frombuffer(b"".join(numbers), dtype=np.uint64),
+            np.frombuffer(b"".join(counts), dtype=np.uint16),
+            np.array([len(one) // 2 for one in counts], dtype=np.int64),
+        )
 
-def segment_of(loaded: Loaded) -> Segment:
-    """Return the segment of chunks that were read."""
-    rows = np.repeat(np.arange(len(loaded.numbers), dtype=np.int32), loaded.distinct)
-    lengths = np.bincount(rows, weights=loaded.counts, minlength=len(loaded.numbers)).astype(np.int64)
-    return _indexed(loaded.numbers, loaded.stamps, loaded.vectors, lengths, loaded.words, rows, loaded.counts)
+    @property
+    def rows(self) -> NDArray[np.int32]:
+        """Return for each word the text that it is of."""
+        return np.repeat(np.arange(len(self.distinct), dtype=np.int32), self.distinct)
+
+    @property
+    def lengths(self) -> Places:
+        """Return how many words each text has, with repetitions."""
+        return np.bincount(self.rows, weights=self.counts, minlength=len(self.distinct)).astype(np.int64)
 
 
-def merged(segments: Sequence[Segment], live: Sequence[Truth]) -> Segment:
+@dataclass(frozen=True, slots=True)
+class Loaded:
+    """Chunks as they were read."""
+
+    numbers: Places
+    stamps: Places
+    vectors: Floats
+    words: Words
+
+
+def segment_of(loaded: Loaded, holding: Holding) -> Segment:
+    """Return the segment of chunks that were read, with their vectors held so."""
+    words = loaded.words
+    return _indexed(
+        loaded.numbers,
+        loaded.stamps,
+        holding(loaded.vectors),
+        words.lengths,
+        words.numbers,
+        words.rows,
+        words.counts,
+    )
+
+
+def merged(segments: Sequence[Segment], live: Sequence[Truth], holding: Holding) -> Segment:
     """Return one segment of the live rows of several that follow each other."""
     offset = 0
     numbers, stamps, vectors, lengths = [], [], [], []
@@ -99,13 +116,13 @@ def merged(segments: Sequence[Segment], live: Sequence[Truth]) -> Segment:
         counts.append(segment.counts[stays])
         numbers.append(segment.numbers[kept])
         stamps.append(segment.stamps[kept])
-        vectors.append(segment.vectors[kept])
+        vectors.append(segment.vectors.rows[kept])
         lengths.append(segment.lengths[kept])
         offset += int(kept.sum())
     return _indexed(
         np.concatenate(numbers),
         np.concatenate(stamps),
-        np.concatenate(vectors),
+        holding(np.concatenate(vectors)),
         np.concatenate(lengths),
         np.concatenate(words),
         np.concatenate(rows),
@@ -116,7 +133,7 @@ def merged(segments: Sequence[Segment], live: Sequence[Truth]) -> Segment:
 def _indexed(
     numbers: Places,
     stamps: Places,
-    vectors: NDArray[np.float32],
+    vectors: Vectors,
     lengths: NDArray[np.int64],
     words: NDArray[np.uint64],
     rows: NDArray[np.int32],

@@ -9,10 +9,9 @@ from pydantic import Field
 from regate_adapters.vector.kind import EmbeddedSettings
 
 
-class LocalSettings(EmbeddedSettings):
+class InMemorySettings(EmbeddedSettings):
     """Vectors in a file of the gateway's own, searched in memory."""
 
-    kind: Literal["local"] = "local"
     memory_mb: int = Field(
         default=512,
         ge=16,
@@ -20,3 +19,14 @@ class LocalSettings(EmbeddedSettings):
         "is read from the file when it is searched.",
         json_schema_extra={"default_text": "512"},
     )
+
+    @property
+    def memory(self) -> int:
+        """Return the memory in bytes."""
+        return self.memory_mb << 20
+
+
+class LocalSettings(InMemorySettings):
+    """Vectors in a file of the gateway's own, searched in memory with NumPy."""
+
+    kind: Literal["local"] = "local"

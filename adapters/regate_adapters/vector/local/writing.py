@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import sqlite3
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
@@ -12,7 +11,7 @@ from typing import Final
 import numpy as np
 
 from regate_adapters.vector.guard import TENANT
-from regate_adapters.vector.local.schema import shown, stored
+from regate_adapters.vector.local.schema import Connection, shown, stored
 from regate_adapters.vector.words import number_of, words_of
 from regate_orchestrator.documents.generations import generation_of, renamed
 from regate_orchestrator.errors import VectorStoreUnavailable
@@ -98,7 +97,7 @@ class Place:
     chunks: int
 
 
-def place_or_none(connection: sqlite3.Connection, store: StoreId) -> Place | None:
+def place_or_none(connection: Connection, store: StoreId) -> Place | None:
     """Return where the store is; None for one that has no place."""
     row = connection.execute(
         "SELECT number, dimensions, chunks FROM stores WHERE id = ?", [stored(store)]
@@ -106,7 +105,7 @@ def place_or_none(connection: sqlite3.Connection, store: StoreId) -> Place | Non
     return None if row is None else Place(*row)
 
 
-def place_of(connection: sqlite3.Connection, store: StoreId) -> Place:
+def place_of(connection: Connection, store: StoreId) -> Place:
     """Return where the store is. Raises `VectorStoreUnavailable` for one that has no place."""
     place = place_or_none(connection, store)
     if place is None:
@@ -114,7 +113,7 @@ def place_of(connection: sqlite3.Connection, store: StoreId) -> Place:
     return place
 
 
-def write(connection: sqlite3.Connection, place: Place, chunks: Sequence[Written]) -> None:
+def write(connection: Connection, place: Place, chunks: Sequence[Written]) -> None:
     """Write the chunks, each in place of one with its id."""
     for start in range(0, len(chunks), _MOST_ASKED):
         ids = [chunk.id for chunk in chunks[start : start + _MOST_ASKED]]
@@ -124,18 +123,18 @@ def write(connection: sqlite3.Connection, place: Place, chunks: Sequence[Written
     }
     for chunk in chunks:
         partition, stamp = stamps[chunk.stamped]
-        cursor = connection.execute(
+        connection.execute(
             _INSERT,
             [
                 *(place.number, partition, stamp, chunk.id, chunk.file, chunk.generation, chunk.place),
                 *(chunk.vector, chunk.words, chunk.counts),
             ],
         )
-        connection.execute("INSERT INTO texts VALUES (?, ?)", [cursor.lastrowid, chunk.text])
+        connection.execute("INSERT INTO texts VALUES (last_insert_rowid(), ?)", [chunk.text])
     count_added(connection, place, {partition for partition, _ in stamps.values()}, len(chunks))
 
 
-def stamp_number(connection: sqlite3.Connection, place: Place, stamped: Stamped) -> tuple[int, int]:
+def stamp_number(connection: Connection, place: Place, stamped: Stamped) -> tuple[int, int]:
     """Return the numbers of the stamp's partition and of the stamp, which are made if they are not there."""
     connection.execute(
         "INSERT INTO partitions (store, tenant) VALUES (?, ?) ON CONFLICT DO NOTHING",
@@ -155,14 +154,14 @@ def stamp_number(connection: sqlite3.Connection, place: Place, stamped: Stamped)
     return partition, stamp
 
 
-def count_added(connection: sqlite3.Connection, place: Place, partitions: Iterable[int], chunks: int) -> None:
+def count_added(connection: Connection, place: Place, partitions: Iterable[int], chunks: int) -> None:
     """Note that chunks were added to these partitions."""
     for partition in partitions:
         connection.execute("UPDATE partitions SET added = added + 1 WHERE number = ?", [partition])
     connection.execute("UPDATE stores SET chunks = chunks + ? WHERE number = ?", [chunks, place.number])
 
 
-def remove(connection: sqlite3.Connection, place: Place, condition: str, values: Sequence[object]) -> int:
+def remove(connection: Connection, place: Place, condition: str, values: Sequence[object]) -> int:
     """Remove the store's chunks for which the condition in SQL holds, and the stamps that no chunk has any
     more; return how many chunks went.
     """
@@ -188,7 +187,7 @@ def remove(connection: sqlite3.Connection, place: Place, condition: str, values:
 
 
 def copy_stamped(
-    connection: sqlite3.Connection,
+    connection: Connection,
     place: Place,
     stamped: Stamped,
     *,
@@ -209,18 +208,18 @@ def copy_stamped(
         return 0
     partition, stamp = stamp_number(connection, place, stamped)
     for number, identifier in sources:
-        cursor = connection.execute(
+        connection.execute(
             _COPY,
             [partition, stamp, stored(renamed(shown(identifier), target=shown(target))), target, number],
         )
         connection.execute(
-            "INSERT INTO texts SELECT ?, text FROM texts WHERE number = ?", [cursor.lastrowid, number]
+            "INSERT INTO texts SELECT last_insert_rowid(), text FROM texts WHERE number = ?", [number]
         )
     count_added(connection, place, [partition], len(sources))
     return len(sources)
 
 
-def drop(connection: sqlite3.Connection, place: Place) -> None:
+def drop(connection: Connection, place: Place) -> None:
     """Remove the store with all that is in it."""
     connection.execute(
         "DELETE FROM texts WHERE number IN (SELECT number FROM chunks WHERE store = ?)", [place.number]

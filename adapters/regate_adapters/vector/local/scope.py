@@ -1,0 +1,76 @@
+"""Which chunks a search looks at, and the distinct stamps that these have."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+
+from regate_adapters.vector.local.columns import Row
+from regate_adapters.vector.local.schema import Connection, stored, version_of
+from regate_adapters.vector.local.writing import Place
+from regate_orchestrator.filters.schema import RowSchema
+
+
+@dataclass(frozen=True, slots=True)
+class Scope:
+    """Which chunks: those of a partition of the file, or of all partitions of a store."""
+
+    number: int
+    is_store: bool = False
+
+    @property
+    def of_chunks(self) -> str:
+        """Return the condition on chunks in SQL, with a slot for the number."""
+        return "store = ?" if self.is_store else "partition = ?"
+
+    @property
+    def of_stamps(self) -> str:
+        """Return the condition on stamps, likewise."""
+        whole = "partition IN (SELECT number FROM partitions WHERE store = ?)"
+        return whole if self.is_store else "partition = ?"
+
+
+@dataclass(frozen=True, slots=True)
+class Changes:
+    """How often chunks were added, and how often removed."""
+
+    added: int
+    removed: int
+
+    def are_after(self, others: Changes) -> bool:
+        """Return whether these are the others, or all of them and more."""
+        return self.added >= others.added and self.removed >= others.removed
+
+
+def scope_of(connection: Connection, place: Place, tenant: str | None) -> tuple[Scope, Changes] | None:
+    """Return where the chunks of the tenant are, or of the whole store, and how they were changed until now;
+    None where there was never one.
+    """
+    if tenant is None:
+        query = "SELECT ?1, sum(added), sum(removed) FROM partitions WHERE store = ?1"
+        row = connection.execute(query, [place.number]).fetchone()
+    else:
+        query = "SELECT number, added, removed FROM partitions WHERE store = ? AND tenant = ?"
+        row = connection.execute(query, [place.number, stored(tenant)]).fetchone()
+    if row is None or row[1] is None:
+        return None
+    number, added, removed = row
+    return Scope(number, is_store=tenant is None), Changes(added, removed)
+
+
+def stamps_of(
+    connection: Connection, scope: Scope, schema: RowSchema, *, after: int = 0
+) -> tuple[list[int], list[Row]]:
+    """Return the numbers of the scope's stamps under this schema, ascending from the one after this, and
+    the rows that filters see for them.
+    """
+    found = connection.execute(
+        f"SELECT number, stamp, attributes FROM stamps WHERE {scope.of_stamps} "  # noqa: S608 — one of two
+        "AND number > ? AND version = ? ORDER BY number",
+        [scope.number, after, version_of(schema)],
+    ).fetchall()
+    rows: list[Row] = [
+        {**schema.canonical(json.loads(stamp)), "attributes": json.loads(attributes)}
+        for _, stamp, attributes in found
+    ]
+    return [number for number, _, _ in found], rows
