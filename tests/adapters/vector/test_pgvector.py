@@ -488,8 +488,9 @@ async def test_rows_of_before_words_were_kept_are_searched_by_their_texts(
         expected = await store.search(STORE, query, plan=Everything())
     for statement in (
         sql.SQL(
-            "ALTER TABLE regate_vectors.chunks_8 DROP COLUMN words, DROP COLUMN counts, DROP COLUMN length"
+            "ALTER TABLE regate_vectors.chunks_8 DROP COLUMN words, DROP COLUMN counts, DROP COLUMN number"
         ),
+        sql.SQL("ALTER TABLE regate_vectors.stores DROP COLUMN added, DROP COLUMN removed"),
         sql.SQL("DELETE FROM regate_vectors.schema_version WHERE version = 3"),
     ):
         postgres.execute(statement, database=database)

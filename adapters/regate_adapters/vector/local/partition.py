@@ -4,23 +4,45 @@ has changed since. `ranking.py`, the counterpart, searches them.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
-from typing import Final
+from typing import Final, Protocol, TypeAlias
 
 import numpy as np
 
-from regate_adapters.vector.local.columns import Columns
-from regate_adapters.vector.local.schema import Connection
-from regate_adapters.vector.local.scope import Changes, Scope, stamps_of
+from regate_adapters.vector.local.columns import Columns, Row
+from regate_adapters.vector.local.scope import Changes, Scope
 from regate_adapters.vector.local.segments import Loaded, Segment, Truth, Words, merged, segment_of
 from regate_adapters.vector.local.vectors import Holding, Places
-from regate_orchestrator.filters.schema import RowSchema
 
 _READ_ROWS: Final = 4_096
 _MOST_DEAD: Final = 0.3
 _UNKNOWN: Final = -1
+
+
+KeptRow: TypeAlias = tuple[int, int, bytes, bytes, bytes]
+"""A chunk as it is kept: its number, that of its stamp, its vector, the numbers of its words, and their
+counts.
+"""
+
+
+class Reader(Protocol):
+    """Reads what is kept of a scope, as it is at one moment. Numbers only ever grow."""
+
+    def numbers(self) -> Sequence[int]:
+        """Return the numbers of all chunks that are there, ascending."""
+        ...
+
+    def stamps(self, *, after: int) -> tuple[Sequence[int], Sequence[Row]]:
+        """Return the numbers of the stamps after this one, ascending, and the rows that filters see for
+        them.
+        """
+        ...
+
+    def chunks(self, *, after: int) -> Iterator[KeptRow]:
+        """Yield the chunks after this one, ascending."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,50 +69,44 @@ class Partition:
         """Return one of which nothing has been read, which holds its vectors so."""
         return cls(scope, dimensions, Changes(0, 0), (), (), (), Columns([]), holding)
 
-    def refreshed(self, connection: Connection, changes: Changes, schema: RowSchema) -> Partition:
-        """Return the partition as it is after these changes, which the connection must see."""
+    def refreshed(self, reader: Reader, changes: Changes) -> Partition:
+        """Return the partition as it is after these changes, which the reader must see."""
         live = self.live
         if changes.removed != self.changes.removed:
-            live = self._still_there(connection)
-            alive = sum(int(one.sum()) for one in live)
-            if alive < (1 - _MOST_DEAD) * sum(map(len, live)):
+            there = reader.numbers()
+            if self.is_sparse(there):
                 anew = Partition.empty(self.scope, self.dimensions, self.holding)
-                return replace(anew.refreshed(connection, Changes(changes.added, 0), schema), changes=changes)
+                return replace(anew.refreshed(reader, Changes(changes.added, 0)), changes=changes)
+            live = self._live_among(there)
         stamps, columns = self.stamps, self.columns
         segments = self.segments
         if changes.added != self.changes.added:
-            found, rows = stamps_of(connection, self.scope, schema, after=stamps[-1] if stamps else 0)
+            found, rows = reader.stamps(after=stamps[-1] if stamps else 0)
             stamps, columns = (*stamps, *found), columns.extended(rows) if rows else columns
             last = int(self.segments[-1].numbers[-1]) if self.segments else 0
-            for loaded in _read(connection, self.scope, self.dimensions, stamps, after=last):
+            for loaded in _loaded(reader.chunks(after=last), self.dimensions, stamps):
                 segment = segment_of(loaded, self.holding)
                 segments, live = _appended(segments, live, segment, self.holding)
         return replace(self, changes=changes, segments=segments, live=live, stamps=stamps, columns=columns)
 
-    def _still_there(self, connection: Connection) -> tuple[Truth, ...]:
-        query = f"SELECT number FROM chunks WHERE {self.scope.of_chunks} ORDER BY number"  # noqa: S608 — one of two
-        found = connection.execute(query, [self.scope.number]).fetchall()
-        there = np.array([number for (number,) in found], dtype=np.int64)
-        return tuple(np.isin(segment.numbers, there, assume_unique=True) for segment in self.segments)
+    def is_sparse(self, there: Sequence[int]) -> bool:
+        """Return whether so much is not among these any more that all is better read anew."""
+        alive = sum(int(one.sum()) for one in self._live_among(there))
+        return alive < (1 - _MOST_DEAD) * sum(map(len, self.live))
+
+    def _live_among(self, there: Sequence[int]) -> tuple[Truth, ...]:
+        numbers = np.array(there, dtype=np.int64)
+        return tuple(np.isin(segment.numbers, numbers, assume_unique=True) for segment in self.segments)
 
 
-def _read(
-    connection: Connection, scope: Scope, dimensions: int, stamps: tuple[int, ...], *, after: int
-) -> Iterable[Loaded]:
+def _loaded(rows: Iterator[KeptRow], dimensions: int, stamps: tuple[int, ...]) -> Iterable[Loaded]:
     known = np.array(stamps, dtype=np.int64)
-    cursor = iter(
-        connection.execute(
-            f"SELECT number, stamp, vector, words, counts FROM chunks WHERE {scope.of_chunks} "  # noqa: S608 — one of two
-            "AND number > ? ORDER BY number",
-            [scope.number, after],
-        )
-    )
-    while rows := list(islice(cursor, _READ_ROWS)):
-        numbers, stamped, vectors, words, counts = zip(*rows, strict=True)
+    while part := list(islice(rows, _READ_ROWS)):
+        numbers, stamped, vectors, words, counts = zip(*part, strict=True)
         yield Loaded(
             np.array(numbers, dtype=np.int64),
             _places(np.array(stamped, dtype=np.int64), known),
-            np.frombuffer(b"".join(vectors), dtype=np.float32).reshape(-1, dimensions),
+            np.frombuffer(b"".join(vectors), dtype=np.float32).reshape(len(part), dimensions),
             Words.of(words, counts),
         )
 

@@ -10,7 +10,7 @@ from regate_adapters.vector.guard import tenant_of
 from regate_adapters.vector.local.partition import Partition
 from regate_adapters.vector.local.ranking import Ranked, ranked
 from regate_adapters.vector.local.schema import Connection
-from regate_adapters.vector.local.scope import Scope, scope_of
+from regate_adapters.vector.local.scope import Scope, ScopeReader, scope_of
 from regate_adapters.vector.local.vectors import Holding, Matrix
 from regate_adapters.vector.local.writing import Place
 from regate_orchestrator.filters.expression import Expression
@@ -54,7 +54,7 @@ class Partitions:
                 if known is None:
                     known = Partition.empty(scope, place.dimensions, self._holding)
                 if not known.changes.are_after(changes):
-                    known = known.refreshed(connection, changes, self._schema)
+                    known = known.refreshed(ScopeReader(connection, scope, self._schema), changes)
         self._keep(known)
         return known
 

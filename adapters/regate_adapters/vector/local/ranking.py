@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any, TypeAlias, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -34,15 +34,23 @@ class Ranked:
     matching: int
 
 
-def ranked(partition: Partition, expression: Expression, query: Query) -> Ranked:
-    """Return the best of the chunks for which the expression holds."""
+Similar: TypeAlias = Callable[[Places], Scores]
+"""Returns the similarities of the chunks with these numbers."""
+
+
+def ranked(
+    partition: Partition, expression: Expression, query: Query, *, similar: Similar | None = None
+) -> Ranked:
+    """Return the best of the chunks for which the expression holds. How similar they are is asked of
+    `similar` where the partition holds no vectors.
+    """
     truth = partition.columns.matching(expression)
     parts = [
         _Part(segment, _permitted(segment, alive, truth))
         for segment, alive in zip(partition.segments, partition.live, strict=True)
     ]
     numbers = _joined([part.segment.numbers[part.places] for part in parts], np.int64)
-    return best_of(numbers, _scores(parts, query, len(numbers)), query)
+    return best_of(numbers, _scores(parts, query, numbers, similar), query)
 
 
 def best_of(numbers: Places, scores: Scores, query: Query) -> Ranked:
@@ -72,16 +80,18 @@ def _permitted(segment: Segment, alive: Truth, truth: Truth) -> Places:
     return np.flatnonzero(alive & known & truth[segment.stamps])
 
 
-def _scores(parts: Sequence[_Part], query: Query, permitted: int) -> Scores:
+def _scores(parts: Sequence[_Part], query: Query, numbers: Places, similar: Similar | None) -> Scores:
     if query.mode == "keyword":
-        return _by_words(parts, query.text, permitted)
-    vector = np.array(query.vector, dtype=np.float32)
-    similarities = _joined(
-        [part.segment.vectors.similarities(part.places, vector) for part in parts], np.float64
-    )
+        return _by_words(parts, query.text, len(numbers))
+    similarities = _similarities(parts, query) if similar is None else similar(numbers)
     if query.mode == "vector":
         return similarities
-    return fused(similarities, _by_words(parts, query.text, permitted), query.fusion)
+    return fused(similarities, _by_words(parts, query.text, len(numbers)), query.fusion)
+
+
+def _similarities(parts: Sequence[_Part], query: Query) -> Scores:
+    vector = np.array(query.vector, dtype=np.float32)
+    return _joined([part.segment.vectors.similarities(part.places, vector) for part in parts], np.float64)
 
 
 def _by_words(parts: Sequence[_Part], text: str, permitted: int) -> Scores:

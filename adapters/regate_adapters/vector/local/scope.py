@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from regate_adapters.vector.local.columns import Row
@@ -74,3 +75,31 @@ def stamps_of(
         for _, stamp, attributes in found
     ]
     return [number for number, _, _ in found], rows
+
+
+@dataclass(frozen=True, slots=True)
+class ScopeReader:
+    """Reads a scope through a connection (`partition.Reader`)."""
+
+    connection: Connection
+    scope: Scope
+    schema: RowSchema
+
+    def numbers(self) -> Sequence[int]:
+        """Return the numbers of all chunks that are there, ascending."""
+        query = f"SELECT number FROM chunks WHERE {self.scope.of_chunks} ORDER BY number"  # noqa: S608 — one of two
+        return [number for (number,) in self.connection.execute(query, [self.scope.number])]
+
+    def stamps(self, *, after: int) -> tuple[Sequence[int], Sequence[Row]]:
+        """Return the stamps after this one."""
+        return stamps_of(self.connection, self.scope, self.schema, after=after)
+
+    def chunks(self, *, after: int) -> Iterator[tuple[int, int, bytes, bytes, bytes]]:
+        """Yield the chunks after this one."""
+        return iter(
+            self.connection.execute(
+                "SELECT number, stamp, vector, words, counts FROM chunks "  # noqa: S608 — one of two
+                f"WHERE {self.scope.of_chunks} AND number > ? ORDER BY number",
+                [self.scope.number, after],
+            )
+        )

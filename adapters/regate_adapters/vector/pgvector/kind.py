@@ -53,6 +53,7 @@ class PgVector(EngineKind[PgVectorSettings]):
             setting=configured.named("url_env"),
             pool_size=settings.pool_size,
             connect_s=settings.connect_timeout_s,
+            memory=settings.memory_mb << 20,
             **deadline,
         )
 

@@ -4,7 +4,8 @@ Each function works in the transaction of the cursor.
 
 from __future__ import annotations
 
-from typing import Final, cast
+from dataclasses import dataclass
+from typing import Final
 
 from psycopg import sql
 
@@ -14,22 +15,35 @@ from regate_adapters.vector.pgvector.values import stored_text
 from regate_orchestrator.errors import VectorStoreUnavailable
 from regate_orchestrator.values import FileId, StoreId
 
-_PLACE: Final = sql.SQL("SELECT dimensions, chunks FROM stores WHERE id = {}").format(sql.Placeholder())
+_PLACE: Final = sql.SQL("SELECT dimensions, chunks, added, removed FROM stores WHERE id = {}").format(
+    sql.Placeholder()
+)
 _LOCKED_PLACE: Final = sql.SQL("{} FOR UPDATE").format(_PLACE)
 GENERATION: Final = sql.SQL("regexp_replace(id, '/[^/]*$', '')")
 """Of which generation a chunk is, by its id, as `generations.generation_of` has it."""
 
 
-async def place_or_none(cursor: Cursor, store: StoreId, *, lock: bool = False) -> tuple[int, int] | None:
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Of a store: the length of its vectors, its number of chunks, and how often chunks were added and
+    removed.
+    """
+
+    dimensions: int
+    chunks: int
+    added: int
+    removed: int
+
+
+async def place_or_none(cursor: Cursor, store: StoreId, *, lock: bool = False) -> Place | None:
     """Return as `place_of` does, and None for a store that has no place."""
     await cursor.execute(_LOCKED_PLACE if lock else _PLACE, [stored_text(store)])
-    return cast("tuple[int, int] | None", await cursor.fetchone())
+    row = await cursor.fetchone()
+    return None if row is None else Place(*row)
 
 
-async def place_of(cursor: Cursor, store: StoreId, *, lock: bool = False) -> tuple[int, int]:
-    """Return the store's vector length and its number of chunks. Locked, no other writer has it until
-    the transaction ends.
-    """
+async def place_of(cursor: Cursor, store: StoreId, *, lock: bool = False) -> Place:
+    """Return the store's place. Locked, no other writer has it until the transaction ends."""
     place = await place_or_none(cursor, store, lock=lock)
     if place is None:
         raise VectorStoreUnavailable(f"store {store} has no place here")
@@ -60,9 +74,9 @@ async def delete_generation(
     return cursor.rowcount
 
 
-async def count_chunks(cursor: Cursor, store: StoreId, change: int) -> None:
-    """Add the change to the number of chunks that the store has."""
-    statement = sql.SQL("UPDATE stores SET chunks = chunks + {} WHERE id = {}").format(
-        sql.Placeholder(), sql.Placeholder()
-    )
-    await cursor.execute(statement, [change, stored_text(store)])
+async def count_chunks(cursor: Cursor, store: StoreId, *, added: int = 0, removed: int = 0) -> None:
+    """Note that so many chunks of the store were added and removed."""
+    statement = sql.SQL(
+        "UPDATE stores SET chunks = chunks + {}, added = added + {}, removed = removed + {} WHERE id = {}"
+    ).format(*[sql.Placeholder()] * 4)
+    await cursor.execute(statement, [added - removed, int(added > 0), int(removed > 0), stored_text(store)])

@@ -5,8 +5,12 @@ from __future__ import annotations
 import math
 from typing import Any, Final
 
+import numpy as np
 from psycopg import sql
 
+from regate_adapters.vector.keywords import Scores
+from regate_adapters.vector.local.ranking import Similar
+from regate_adapters.vector.local.vectors import Places
 from regate_adapters.vector.pgvector.conditions import Condition
 from regate_adapters.vector.pgvector.filter import Parameters, render
 from regate_adapters.vector.pgvector.pool import Cursor
@@ -44,6 +48,10 @@ _RANKED: Final = sql.SQL(
        SELECT c.id, c.file, c.index, c.text, c.stamp::text, c.attributes::text, top.score, top.permitted
        FROM top JOIN {table} c ON c.store = {store}::text AND c.id = top.id
        ORDER BY top.score DESC, top.id"""
+)
+_SIMILAR: Final = sql.SQL(
+    """SELECT number, LEAST(1, GREATEST(0, 1 - COALESCE(NULLIF(embedding <=> {query}::vector, 'NaN'), 1)))
+       FROM {table} WHERE store = {store}::text AND version = {version}::text AND {condition}"""
 )
 _NEAREST_FIRST: Final = sql.SQL("ORDER BY embedding <=> {query}::vector")
 
@@ -88,6 +96,23 @@ class SearchStatements:
         return await self._ranked(
             cursor, order=_NEAREST_FIRST.format(query=self._slots["query"]), most=self._limit
         )
+
+    async def similarities(self, cursor: Cursor) -> Similar:
+        """Return how similar all permitted rows are, by their numbers."""
+        statement = _SIMILAR.format(table=self._table, condition=self._condition, **self._slots)
+        await cursor.execute(statement, self._parameters.values)
+        found = np.array(await cursor.fetchall(), dtype=np.float64).reshape(-1, 2)
+        found = found[np.argsort(found[:, 0])]
+        known, scores = found[:, 0].astype(np.int64), found[:, 1]
+
+        def similar(numbers: Places) -> Scores:
+            if not len(known):
+                return np.zeros(len(numbers))
+            places = np.minimum(np.searchsorted(known, numbers), len(known) - 1)
+            # One that was removed meanwhile is not found when it is read, and the search is made again.
+            return np.where(known[places] == numbers, scores[places], 0.0)
+
+        return similar
 
     async def _ranked(self, cursor: Cursor, *, order: Condition, most: int | None) -> list[tuple[Any, ...]]:
         slots = {**self._slots, "most": sql.Placeholder("most")}

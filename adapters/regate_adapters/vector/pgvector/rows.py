@@ -7,7 +7,7 @@ from typing import Any
 
 from regate_adapters.vector.pgvector.query import vector_text
 from regate_adapters.vector.pgvector.values import shown_json, shown_text, stored_json, stored_text
-from regate_adapters.vector.pgvector.worded import stored_words
+from regate_adapters.vector.pgvector.worded import kept_words
 from regate_orchestrator.errors import VectorStoreUnavailable
 from regate_orchestrator.filters.schema import RowSchema
 from regate_orchestrator.ports import Candidate, Chunk
@@ -31,7 +31,7 @@ def row_of(chunk: Chunk, schema: RowSchema) -> dict[str, Any]:
             "stamps": stored_json(chunk.stamp),
             "attributes": stored_json(chunk.attributes),
             "vectors": vector_text(chunk.vector),
-            **stored_words(chunk.text),
+            **dict(zip(("words", "counts"), kept_words(chunk.text), strict=True)),
         }
     except ValueError as error:
         raise VectorStoreUnavailable(

@@ -60,8 +60,12 @@ _MIGRATIONS: Final[tuple[tuple[LiteralString, ...], ...]] = (
         """DO $$ DECLARE one text; BEGIN
              FOR one IN SELECT tablename FROM pg_catalog.pg_tables
                WHERE schemaname = 'regate_vectors' AND tablename ~ '^chunks_[0-9]+$'
-             LOOP EXECUTE format('ALTER TABLE regate_vectors.%I ADD COLUMN words bigint[],
-               ADD COLUMN counts smallint[], ADD COLUMN length integer', one); END LOOP; END $$""",
+             LOOP EXECUTE format('ALTER TABLE regate_vectors.%I ADD COLUMN words bytea,
+               ADD COLUMN counts bytea, ADD COLUMN number bigint GENERATED ALWAYS AS IDENTITY', one);
+             EXECUTE format('CREATE INDEX ON regate_vectors.%I (store, number)', one); END LOOP; END $$""",
+        """ALTER TABLE regate_vectors.stores ADD COLUMN added bigint NOT NULL DEFAULT 0,
+             ADD COLUMN removed bigint NOT NULL DEFAULT 0""",
+        "UPDATE regate_vectors.stores SET added = 1",
     ),
 )
 """Version n is reached by the n-th group of statements. A group that was released is never changed;
@@ -80,12 +84,13 @@ _CHUNK_TABLE: Final[tuple[LiteralString, ...]] = (
          attributes jsonb NOT NULL CHECK (jsonb_typeof(attributes) = 'object'),
          tenant text COLLATE "C" NOT NULL GENERATED ALWAYS AS (stamp ->> 'tenant') STORED,
          embedding vector({dimensions}) NOT NULL,
-         words bigint[],
-         counts smallint[],
-         length integer,
+         words bytea,
+         counts bytea,
+         number bigint GENERATED ALWAYS AS IDENTITY,
          PRIMARY KEY (store, id))""",
     # Numbers of words are as good as random, so compressing them takes time and saves nothing.
     "ALTER TABLE {table} ALTER COLUMN words SET STORAGE EXTERNAL",
+    "CREATE INDEX ON {table} (store, number)",
     "CREATE INDEX ON {table} (store, tenant)",
     "CREATE INDEX ON {table} (store, file)",
     "ALTER TABLE {table} ENABLE ROW LEVEL SECURITY",

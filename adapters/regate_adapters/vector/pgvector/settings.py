@@ -40,3 +40,9 @@ class PgVectorSettings(EngineSettings):
         "take eight times as long.",
         json_schema_extra={"default_text": "6.4"},
     )
+    memory_mb: int = Field(
+        default=256,
+        ge=16,
+        description="Memory for the words of what was searched last in a pgvector engine, in MiB.",
+        json_schema_extra={"default_text": "256"},
+    )

@@ -25,6 +25,7 @@ from regate_adapters.postgres import connection_parameters, told
 from regate_adapters.vector.guard import one_tenant, tenant_of
 from regate_adapters.vector.pgvector.places import (
     GENERATION,
+    Place,
     count_chunks,
     delete_chunks,
     delete_generation,
@@ -45,7 +46,7 @@ from regate_adapters.vector.pgvector.schema import (
 )
 from regate_adapters.vector.pgvector.statements import INSERT, RESTAMP
 from regate_adapters.vector.pgvector.values import shown_text, stored_text
-from regate_adapters.vector.pgvector.worded import WordedStatements
+from regate_adapters.vector.pgvector.worded import MEMORY, Words
 from regate_orchestrator.documents.generations import chunk_id
 from regate_orchestrator.errors import VectorStoreUnavailable, naming
 from regate_orchestrator.filters.expression import Constant, Expression, FilterPlan, Scalar, expression_of
@@ -71,6 +72,7 @@ _CHECK_SECONDS: Final = 2.0
 _WRITE_ROWS: Final = 500
 _MIN_EXPLORED: Final = 200
 _MAX_EXPLORED: Final = 1_000  # pgvector's own bound of ef_search
+_TRIES: Final = 5
 _NO_JIT: Final = {"jit": "off"}
 """Compiling a statement to machine code takes longer than any of these takes to run."""
 
@@ -94,6 +96,7 @@ class PgVectorStore:
         deadline_s: float = _DEADLINE_SECONDS,
         pool_size: int = _CONNECTIONS,
         connect_s: float | None = None,
+        memory: int = MEMORY,
     ) -> None:
         self._setting = setting
         with naming(setting):
@@ -101,6 +104,7 @@ class PgVectorStore:
         self._schema = schema
         self._version = _version(schema)
         self._exact_below = exact_below
+        self._words = Words(schema, self._version, memory=memory)
         self._deadline_s = deadline_s
         self._pool = Pool(self._parameters, size=pool_size)
 
@@ -135,7 +139,7 @@ class PgVectorStore:
                 ).format(sql.Placeholder(), sql.Placeholder()),
                 [stored_text(store), dimensions],
             )
-            if (await place_of(cursor, store))[0] != dimensions:
+            if (await place_of(cursor, store)).dimensions != dimensions:
                 raise VectorStoreUnavailable(f"store {store} has vectors of another length than {dimensions}")
 
     async def add(self, store: StoreId, chunks: Sequence[Chunk]) -> None:
@@ -147,7 +151,7 @@ class PgVectorStore:
         async with self._transaction(
             "add", store, write=True, tenant=one_tenant(distinct), within_s=self._deadline_s * _ADD_FACTOR
         ) as cursor:
-            dimensions, _ = await place_of(cursor, store, lock=True)
+            dimensions = (await place_of(cursor, store, lock=True)).dimensions
             if any(len(chunk.vector) != dimensions for chunk in distinct):
                 raise VectorStoreUnavailable(f"a vector has another length than the store's {dimensions}")
             replaced = 0
@@ -157,7 +161,7 @@ class PgVectorStore:
                     cursor, store, dimensions, column="id", values=[row["ids"] for row in part]
                 )
                 await self._insert(cursor, store, dimensions, part)
-            await count_chunks(cursor, store, len(rows) - replaced)
+            await count_chunks(cursor, store, added=len(rows), removed=replaced)
 
     async def modes(self, store: StoreId) -> frozenset[Mode]:  # noqa: ARG002 — of every store the same
         """Return all there are."""
@@ -172,25 +176,38 @@ class PgVectorStore:
             return Found((), total=0, permitted=0, exhausted=True)
         if query.mode == "vector":
             return await self._near(store, query, expression)
-        statements = WordedStatements(self._schema, self._version, store, expression, query)
-        async with self._transaction(
-            "search", store, tenant=tenant_of(expression), settings=_NO_JIT
-        ) as cursor:
-            total = await self._searched(cursor, store, query)
-            scored = await statements.scored(cursor)
-            rows = await statements.chosen(cursor, scored)
-            exhausted = scored.matching <= query.limit
-            return self._found(rows, total=total, permitted=scored.permitted, exhausted=exhausted)
+        return await self._worded(store, query, expression)
+
+    async def _worded(self, store: StoreId, query: Query, expression: Expression) -> Found:
+        # Made in every mode, so that what is refused is refused in every mode
+        statements = self._statements(store, query, expression)
+        tenant = tenant_of(expression)
+        for _ in range(_TRIES):
+            async with self._transaction("search", store, tenant=tenant, settings=_NO_JIT) as cursor:
+                place = await self._searched(cursor, store, query)
+                similar = await statements.similarities(cursor) if query.mode == "hybrid" else None
+                best = await self._words.ranked(
+                    cursor, store, place, expression, query, tenant=tenant, similar=similar
+                )
+                scores = dict(zip(best.numbers.tolist(), best.scores.tolist(), strict=True))
+                rows = await self._words.chosen(cursor, store, place, list(scores))
+            if len(rows) == len(scores):
+                found = [candidate_of((*row, scores[one], None), self._schema) for one, row in rows.items()]
+                found.sort(key=lambda one: (-one.score, one.id))
+                is_whole = best.matching <= query.limit
+                best_found = tuple(found[: query.limit])
+                return Found(best_found, total=place.chunks, permitted=best.permitted, exhausted=is_whole)
+        raise VectorStoreUnavailable(f"chunks of store {store} were removed faster than they could be found")
 
     async def _near(self, store: StoreId, query: Query, expression: Expression) -> Found:
         limit = query.limit
-        statements = SearchStatements(self._schema, self._version, store, expression, query.vector, limit)
+        statements = self._statements(store, query, expression)
         explored = str(min(max(2 * limit, _MIN_EXPLORED), _MAX_EXPLORED))
         settings = {**_NO_JIT, "hnsw.ef_search": explored}
         async with self._transaction(
             "search", store, tenant=tenant_of(expression), settings=settings
         ) as cursor:
-            total = await self._searched(cursor, store, query)
+            total = (await self._searched(cursor, store, query)).chunks
             # Which way is taken depends on the permitted chunks alone.
             rows = await statements.exact(cursor, most=self._exact_below + 1)
             permitted = rows[0][-1] if rows else 0
@@ -203,12 +220,15 @@ class PgVectorStore:
             permitted = rows[0][-1] if rows else 0
             return self._found(rows, total=total, permitted=permitted, exhausted=permitted <= limit)
 
-    async def _searched(self, cursor: Cursor, store: StoreId, query: Query) -> int:
-        """Return how many chunks a store has that is searched with vectors of its own length."""
-        dimensions, total = await place_of(cursor, store)
-        if len(query.vector) != dimensions:
-            raise VectorStoreUnavailable(f"the query has another length than the store's {dimensions}")
-        return total
+    def _statements(self, store: StoreId, query: Query, expression: Expression) -> SearchStatements:
+        return SearchStatements(self._schema, self._version, store, expression, query.vector, query.limit)
+
+    async def _searched(self, cursor: Cursor, store: StoreId, query: Query) -> Place:
+        """Return the place of a store that is searched with vectors of its own length."""
+        place = await place_of(cursor, store)
+        if len(query.vector) != place.dimensions:
+            raise VectorStoreUnavailable(f"the query has another length than the store's {place.dimensions}")
+        return place
 
     async def texts(self, store: StoreId, ids: Sequence[str], *, tenant: str) -> Mapping[str, str]:
         """Return the texts of those of these chunks of the tenant that are there and of the present schema
@@ -218,7 +238,7 @@ class PgVectorStore:
             "SELECT id, text FROM {} WHERE store = {} AND id = ANY ({}::text[]) AND version = {}"
         )
         async with self._transaction("texts", store, tenant=tenant) as cursor:
-            dimensions, _ = await place_of(cursor, store)
+            dimensions = (await place_of(cursor, store)).dimensions
             slots = [sql.Placeholder()] * 3
             names = [stored_text(identifier) for identifier in ids]
             await cursor.execute(
@@ -254,11 +274,11 @@ class PgVectorStore:
         async with self._transaction(
             "restamp", store, write=True, tenant=whose, within_s=self._deadline_s * _ADD_FACTOR
         ) as cursor:
-            dimensions, _ = await place_of(cursor, store, lock=True)
+            dimensions = (await place_of(cursor, store, lock=True)).dimensions
             replaced = await delete_generation(cursor, store, dimensions, file=file, generation=target)
             await cursor.execute(RESTAMP.format(table=chunk_table(dimensions), **slots), values)
             copied = cursor.rowcount
-            await count_chunks(cursor, store, copied - replaced)
+            await count_chunks(cursor, store, added=copied, removed=replaced)
         return copied
 
     async def remove(self, store: StoreId, file: FileId, *, generation: str | None = None) -> None:
@@ -269,11 +289,13 @@ class PgVectorStore:
                 return
             if generation is None:
                 removed = await delete_chunks(
-                    cursor, store, place[0], column="file", values=[stored_text(file)]
+                    cursor, store, place.dimensions, column="file", values=[stored_text(file)]
                 )
             else:
-                removed = await delete_generation(cursor, store, place[0], file=file, generation=generation)
-            await count_chunks(cursor, store, -removed)
+                removed = await delete_generation(
+                    cursor, store, place.dimensions, file=file, generation=generation
+                )
+            await count_chunks(cursor, store, removed=removed)
 
     async def generations(self, store: StoreId) -> frozenset[str]:
         """Return which generations have chunks in the store, of any schema version."""
@@ -283,7 +305,8 @@ class PgVectorStore:
             if place is None:
                 return frozenset()
             await cursor.execute(
-                wanted.format(GENERATION, chunk_table(place[0]), sql.Placeholder()), [stored_text(store)]
+                wanted.format(GENERATION, chunk_table(place.dimensions), sql.Placeholder()),
+                [stored_text(store)],
             )
             return frozenset(shown_text(generation) for (generation,) in await cursor.fetchall())
 
@@ -296,7 +319,9 @@ class PgVectorStore:
         async with self._transaction("drop", store, write=True) as cursor:
             place = await place_or_none(cursor, store, lock=True)
             if place is not None:
-                await delete_chunks(cursor, store, place[0], column="store", values=[stored_text(store)])
+                await delete_chunks(
+                    cursor, store, place.dimensions, column="store", values=[stored_text(store)]
+                )
                 await cursor.execute(
                     sql.SQL("DELETE FROM stores WHERE id = {}").format(sql.Placeholder()),
                     [stored_text(store)],
@@ -357,12 +382,8 @@ class PgVectorStore:
     def _found(
         self, rows: Sequence[tuple[Any, ...]], *, total: int, permitted: int | None, exhausted: bool
     ) -> Found:
-        return Found(
-            tuple(candidate_of(row, self._schema) for row in rows),
-            total=total,
-            permitted=permitted,
-            exhausted=exhausted,
-        )
+        candidates = tuple(candidate_of(row, self._schema) for row in rows)
+        return Found(candidates, total=total, permitted=permitted, exhausted=exhausted)
 
 
 def _version(schema: RowSchema) -> str:

@@ -1,137 +1,185 @@
-"""One search by words, or by words and vectors, as SQL: how often each permitted row has each word of the
-query, and how near it is. What that makes of a score is `keywords.py`'s to say.
+"""Search by words: the words of a tenant's chunks in one store, kept in memory and brought up to date from
+the database. What is permitted and best among them, `vector/local/ranking.py` says.
 
-Rows that were written before words were kept have none; of those the text is read in their place.
+Only what has changed is read: each store counts how often chunks were added and how often removed, and each
+chunk has a number that is larger than those of all before it in its store. Rows that were written before
+words were kept have none; of those the text is read in their place.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+import asyncio
+from collections import OrderedDict
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
 from typing import Any, Final
 
 import numpy as np
 from psycopg import sql
 
-from regate_adapters.vector.keywords import Posting, Scores, bm25, fused
-from regate_adapters.vector.pgvector.conditions import Condition
-from regate_adapters.vector.pgvector.filter import Parameters, render
+from regate_adapters.vector.local.columns import Row
+from regate_adapters.vector.local.partition import KeptRow, Partition
+from regate_adapters.vector.local.ranking import Ranked, Similar, ranked
+from regate_adapters.vector.local.scope import Changes, Scope
+from regate_adapters.vector.local.vectors import Matrix
+from regate_adapters.vector.pgvector.places import Place
 from regate_adapters.vector.pgvector.pool import Cursor
-from regate_adapters.vector.pgvector.query import vector_text
 from regate_adapters.vector.pgvector.schema import chunk_table
-from regate_adapters.vector.pgvector.values import shown_text, stored_text
+from regate_adapters.vector.pgvector.values import shown_json, shown_text, stored_text
 from regate_adapters.vector.words import number_of, words_of
 from regate_orchestrator.filters.expression import Expression
 from regate_orchestrator.filters.schema import RowSchema
 from regate_orchestrator.ports import Query
 from regate_orchestrator.values import StoreId
 
-_MOST_COUNTED: Final = 2**15 - 1
-_COUNTED: Final = sql.SQL(
-    """SELECT id, {similarity}, length, {counts}, CASE WHEN length IS NULL THEN text END FROM {table}
-       WHERE store = {store}::text AND version = {version}::text AND {condition}"""
+MEMORY: Final = 256 << 20
+_MOST_COUNTED: Final = np.iinfo(np.uint16).max
+_SCOPE: Final = Scope(0)
+_NO_VECTOR: Final = b""
+_ADDED: Final = sql.SQL(
+    """SELECT number, stamp::text, attributes::text, words, counts, CASE WHEN words IS NULL THEN text END
+       FROM {table}
+       WHERE store = {store}::text AND version = {version}::text AND number > {after}::bigint {of_tenant}
+       ORDER BY number"""
 )
-_SIMILARITY: Final = sql.SQL(
-    "LEAST(1, GREATEST(0, 1 - COALESCE(NULLIF(embedding <=> {query}::vector, 'NaN'), 1)))"
+_THERE: Final = sql.SQL(
+    """SELECT number FROM {table}
+       WHERE store = {store}::text AND version = {version}::text {of_tenant} ORDER BY number"""
 )
-_COUNT: Final = sql.SQL("COALESCE(counts[array_position(words, {word}::bigint)], 0)")
+_OF_TENANT: Final = sql.SQL("AND tenant = {tenant}::text")
 _CHOSEN: Final = sql.SQL(
-    """SELECT id, file, index, text, stamp::text, attributes::text FROM {table}
-       WHERE store = {store}::text AND id = ANY ({ids}::text[])"""
+    """SELECT id, file, index, text, stamp::text, attributes::text, number FROM {table}
+       WHERE store = {store}::text AND number = ANY ({numbers}::bigint[])"""
 )
 
 
-def stored_words(text: str) -> dict[str, Any]:
-    """Return the words of a text as columns of its row."""
-    counted = sorted((signed(word), min(often, _MOST_COUNTED)) for word, often in words_of(text).items())
-    return {
-        "words": f"{{{','.join(str(number) for number, _ in counted)}}}",
-        "counts": f"{{{','.join(str(often) for _, often in counted)}}}",
-        "lengths": sum(often for _, often in counted),
-    }
+def kept_words(text: str) -> tuple[bytes, bytes]:
+    """Return the numbers of a text's words, ascending, and how often each is there."""
+    counted = sorted((number_of(word), min(often, _MOST_COUNTED)) for word, often in words_of(text).items())
+    numbers = np.array([number for number, _ in counted], dtype=np.uint64)
+    return numbers.tobytes(), np.array([often for _, often in counted], dtype=np.uint16).tobytes()
 
 
-def signed(word: str) -> int:
-    """Return the number of a word as PostgreSQL's 64 bits hold it."""
-    number = number_of(word)
-    return number - (1 << 64) if number >> 63 else number
+@dataclass
+class _Entry:
+    """The words of one tenant's chunks in one store, or of all of a store."""
+
+    partition: Partition
+    stamps: dict[tuple[str, str], int] = field(default_factory=dict)
+    """The numbers of the stamps that were read, which the database has none for."""
+    lock: asyncio.Lock = field(default_factory=asyncio.Lock)
 
 
 @dataclass(frozen=True, slots=True)
-class Scored:
-    """The best rows by their ids, best first; how many the plan permits, and how many the mode finds at
-    all.
-    """
+class _Fetched:
+    """What was read of the database (`partition.Reader`)."""
 
-    best: Sequence[tuple[str, float]]
-    permitted: int
-    matching: int
+    there: Sequence[int]
+    found: Sequence[tuple[int, int, bytes, bytes]]
+    """Chunks: their numbers, those of their stamps, and their words."""
+    new_stamps: Sequence[tuple[int, Row]]
+
+    def numbers(self) -> Sequence[int]:
+        return self.there
+
+    def stamps(self, *, after: int) -> tuple[Sequence[int], Sequence[Row]]:
+        wanted = [(number, row) for number, row in self.new_stamps if number > after]
+        return [number for number, _ in wanted], [row for _, row in wanted]
+
+    def chunks(self, *, after: int) -> Iterator[KeptRow]:
+        return (
+            (number, stamp, _NO_VECTOR, words, counts)
+            for number, stamp, words, counts in self.found
+            if number > after
+        )
 
 
-class WordedStatements:
-    """One search as SQL. Made before any IO, so that what cannot be expressed is refused before any."""
+class Words:
+    """The words of what was searched last, at most so many bytes of them."""
 
-    def __init__(
-        self, schema: RowSchema, version: str, store: StoreId, expression: Expression, query: Query
-    ) -> None:
-        self._parameters = Parameters()
-        self._condition: Condition = render(expression, schema, self._parameters)
-        self._query = query
-        self._words = sorted(words_of(query.text))
-        self._table = chunk_table(len(query.vector))
-        self._store = stored_text(store)
+    def __init__(self, schema: RowSchema, version: str, *, memory: int = MEMORY) -> None:
+        self._schema = schema
         self._version = version
+        self._memory = memory
+        self._entries: OrderedDict[tuple[StoreId, str | None], _Entry] = OrderedDict()
 
-    async def scored(self, cursor: Cursor) -> Scored:
-        """Return the best of the permitted rows."""
-        add = self._parameters.add
-        counts = sql.SQL("ARRAY[{}]::bigint[]").format(
-            sql.SQL(", ").join(_COUNT.format(word=add(signed(word))) for word in self._words)
-        )
-        is_near = self._query.mode == "hybrid"
-        similarity = (
-            _SIMILARITY.format(query=add(vector_text(self._query.vector))) if is_near else sql.SQL("0.0")
-        )
-        statement = _COUNTED.format(
-            similarity=similarity,
-            counts=counts,
-            table=self._table,
-            store=add(self._store),
-            version=add(self._version),
-            condition=self._condition,
-        )
-        await cursor.execute(statement, self._parameters.values)
-        rows = await cursor.fetchall()
-        scores = self._scores(rows)
-        ids = [shown_text(row[0]) for row in rows]
-        wanted = [place for place in range(len(ids)) if is_near or scores[place] > 0]
-        ranked = sorted(wanted, key=lambda place: (-scores[place], ids[place]))
-        best = [(ids[place], float(scores[place])) for place in ranked[: self._query.limit]]
-        return Scored(best, len(rows), len(wanted))
+    async def ranked(
+        self,
+        cursor: Cursor,
+        store: StoreId,
+        place: Place,
+        expression: Expression,
+        query: Query,
+        *,
+        tenant: str | None,
+        similar: Similar | None,
+    ) -> Ranked:
+        """Return the best of the tenant's chunks for which the expression holds, as the cursor's
+        transaction sees them.
+        """
+        key = (store, tenant)
+        entry = self._entries.get(key)
+        if entry is None:
+            entry = self._entries[key] = _Entry(Partition.empty(_SCOPE, 0, Matrix))
+        self._entries.move_to_end(key)
+        changes = Changes(place.added, place.removed)
+        async with entry.lock:  # one search reads them, for all that wait
+            if not entry.partition.changes.are_after(changes):
+                fetched = await self._fetched(cursor, store, place, entry, tenant)
+                entry.partition = await asyncio.to_thread(entry.partition.refreshed, fetched, changes)
+                self._forget()
+        return await asyncio.to_thread(ranked, entry.partition, expression, query, similar=similar)
 
-    async def chosen(self, cursor: Cursor, scored: Scored) -> list[tuple[Any, ...]]:
-        """Return the best rows whole, best first."""
-        slots = {"store": sql.Placeholder("store"), "ids": sql.Placeholder("ids")}
-        ids = [stored_text(identifier) for identifier, _ in scored.best]
-        await cursor.execute(_CHOSEN.format(table=self._table, **slots), {"store": self._store, "ids": ids})
-        rows = {shown_text(row[0]): row for row in await cursor.fetchall()}
-        return [(*rows[identifier], score, None) for identifier, score in scored.best]
+    async def chosen(
+        self, cursor: Cursor, store: StoreId, place: Place, numbers: Sequence[int]
+    ) -> dict[int, tuple[Any, ...]]:
+        """Return the rows with these numbers."""
+        slots = {"store": sql.Placeholder("store"), "numbers": sql.Placeholder("numbers")}
+        await cursor.execute(
+            _CHOSEN.format(table=chunk_table(place.dimensions), **slots),
+            {"store": stored_text(store), "numbers": list(numbers)},
+        )
+        return {row[-1]: row[:-1] for row in await cursor.fetchall()}
 
-    def _scores(self, rows: Sequence[tuple[Any, ...]]) -> Scores:
-        counted = np.zeros((len(rows), len(self._words)))
-        lengths = np.zeros(len(rows))
-        for place, (_, _, length, counts, text) in enumerate(rows):
-            if text is None:
-                lengths[place], counted[place] = length, counts
-            else:
-                words = words_of(shown_text(text))
-                lengths[place], counted[place] = words.total(), [words[word] for word in self._words]
-        postings = []
-        for column in counted.T:
-            places = np.flatnonzero(column)
-            postings.append(Posting(places, column[places]))
-        by_words = bm25(postings, lengths, len(rows))
-        if self._query.mode == "keyword":
-            return by_words
-        similarities = np.array([row[1] for row in rows], dtype=np.float64)
-        return fused(similarities, by_words, self._query.fusion)
+    async def _fetched(
+        self, cursor: Cursor, store: StoreId, place: Place, entry: _Entry, tenant: str | None
+    ) -> _Fetched:
+        """Read what has changed since the entry was brought up to date, or all where much is gone."""
+        known = entry.partition
+        values = {
+            "store": stored_text(store),
+            "version": self._version,
+            "tenant": None if tenant is None else stored_text(tenant),
+            "after": int(known.segments[-1].numbers[-1]) if known.segments else 0,
+        }
+        slots: dict[str, Any] = {name: sql.Placeholder(name) for name in values}
+        slots |= {
+            "table": chunk_table(place.dimensions),
+            "of_tenant": sql.SQL("") if tenant is None else _OF_TENANT.format(**slots),
+        }
+        there: list[int] = []
+        if place.removed != known.changes.removed:
+            await cursor.execute(_THERE.format(**slots), values)
+            there = [number for (number,) in await cursor.fetchall()]
+            if known.is_sparse(there):  # and will be made anew
+                values["after"], entry.stamps = 0, {}
+        await cursor.execute(_ADDED.format(**slots), values)
+        found, new_stamps = [], []
+        for number, stamp, attributes, words, counts, text in await cursor.fetchall():
+            placed = entry.stamps.get((stamp, attributes))
+            if placed is None:
+                placed = entry.stamps[stamp, attributes] = len(entry.stamps) + 1
+                new_stamps.append((placed, self._row(stamp, attributes)))
+            kept = (words, counts) if text is None else kept_words(shown_text(text))
+            found.append((number, placed, *kept))
+        return _Fetched(there, found, new_stamps)
+
+    def _row(self, stamp: str, attributes: str) -> Row:
+        return {**self._schema.canonical(shown_json(stamp)), "attributes": shown_json(attributes)}
+
+    def _forget(self) -> None:
+        """Let go of what was searched longest ago beyond the bound."""
+        kept = sum(entry.partition.size for entry in self._entries.values())
+        while kept > self._memory and self._entries:
+            _, oldest = self._entries.popitem(last=False)
+            kept -= oldest.partition.size

@@ -7,10 +7,32 @@ random access: Fagin, Lotem and Naor, "Optimal aggregation algorithms for middle
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import asyncio
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Final, TypeAlias
 
-from regate_orchestrator.ports import RANK_DAMPING, Candidate, Found, Fusion
+from regate_orchestrator.ports import RANK_DAMPING, Candidate, Found, Fusion, Query
+
+_FIRST: Final = 100
+_WIDER: Final = 4
+_DEEPEST: Final = 6_400
+Search: TypeAlias = Callable[[int], Awaitable[Found]]
+"""Finds this many chunks at most."""
+
+
+async def hybrid(near: Search, worded: Search, query: Query) -> Found:
+    """Return the best of a search by vectors and one by words. Each is asked for its best, and for more
+    while a chunk that neither named might still be among the best of both.
+    """
+    depth = max(_WIDER * query.limit, _FIRST)
+    while True:
+        nearest, with_words = await asyncio.gather(near(depth), worded(depth))
+        candidates, is_settled = merged(nearest, with_words, query.fusion, query.limit)
+        if is_settled or depth >= max(_DEEPEST, query.limit):
+            exhausted = nearest.exhausted and len(nearest.candidates) <= query.limit
+            return replace(nearest, candidates=tuple(candidates), exhausted=exhausted)
+        depth *= _WIDER
 
 
 @dataclass(frozen=True, slots=True)

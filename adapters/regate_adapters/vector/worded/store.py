@@ -6,20 +6,16 @@ named might still belong among the best; `merging.py`, the counterpart, says whe
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Final
 
-from regate_adapters.vector.worded.merging import merged
+from regate_adapters.vector.worded.merging import hybrid
 from regate_orchestrator.filters.expression import FilterPlan, Nothing, Scalar
 from regate_orchestrator.ports import Chunk, Found, Mode, Query, VectorStore
 from regate_orchestrator.values import FileId, JsonObject, StoreId
 
 _NO_VECTOR: Final = (1.0,)
-_FIRST: Final = 100
-_WIDER: Final = 4
-_DEEPEST: Final = 6_400
 
 
 class WordedVectorStore:
@@ -51,19 +47,13 @@ class WordedVectorStore:
             return await self._vectors.search(store, replace(query, mode="vector"), plan=plan)
         if query.mode == "keyword":
             return await self._words.search(store, replace(query, vector=_NO_VECTOR), plan=plan)
-        depth = max(_WIDER * query.limit, _FIRST)
-        while True:
-            near, worded = await asyncio.gather(
-                self._vectors.search(store, replace(query, mode="vector", limit=depth), plan=plan),
-                self._words.search(
-                    store, replace(query, mode="keyword", vector=_NO_VECTOR, limit=depth), plan=plan
-                ),
-            )
-            candidates, is_settled = merged(near, worded, query.fusion, query.limit)
-            if is_settled or depth >= max(_DEEPEST, query.limit):
-                exhausted = near.exhausted and len(near.candidates) <= query.limit
-                return replace(near, candidates=tuple(candidates), exhausted=exhausted)
-            depth *= _WIDER
+        return await hybrid(
+            lambda depth: self._vectors.search(store, replace(query, mode="vector", limit=depth), plan=plan),
+            lambda depth: self._words.search(
+                store, replace(query, mode="keyword", vector=_NO_VECTOR, limit=depth), plan=plan
+            ),
+            query,
+        )
 
     async def texts(self, store: StoreId, ids: Sequence[str], *, tenant: str) -> Mapping[str, str]:
         """Return the texts of those of these chunks of the tenant that are there."""
