@@ -1,7 +1,7 @@
 """The vector engines to measure, each with our adapter on it and with two ways past the adapter: its own
 search without any filter, and exact.
 
-pgvector runs on the server that the development dependencies carry, Chroma and LanceDB are embedded. Nothing
+pgvector runs on the server that the development dependencies carry; all others are embedded. Nothing
 here knows of policies.
 """
 
@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import tempfile
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -22,9 +22,10 @@ from tests.postgres import VERSIONS, running_postgres
 
 from bench.corpus import DIMENSIONS, Vectors, name
 from regate_adapters.vector.chroma.store import ChromaVectorStore
-from regate_adapters.vector.local.store import local_store
+from regate_adapters.vector.kind import Configured
 from regate_adapters.vector.marked.store import MarkedVectorStore
 from regate_adapters.vector.pgvector.store import PgVectorStore
+from regate_adapters.vector.registry import KINDS
 from regate_orchestrator.filters.expression import Everything
 from regate_orchestrator.filters.schema import RowSchema
 from regate_orchestrator.ports import Query, Vector, VectorStore
@@ -110,12 +111,12 @@ async def chroma(schema: RowSchema, vectors: Vectors) -> AsyncIterator[Engine]:
 
 
 @asynccontextmanager
-async def local(schema: RowSchema, vectors: Vectors) -> AsyncIterator[Engine]:
-    """Enter with the local engine. Its search without a filter looks at every chunk, too; beside it, a matrix
-    product over the vectors in memory.
+async def tabled(kind: str, schema: RowSchema, vectors: Vectors) -> AsyncIterator[Engine]:
+    """Enter with the local engine, or with another one on its tables. Its search without a filter looks at
+    every chunk, too; beside it, a matrix product over the vectors in memory.
     """
     with tempfile.TemporaryDirectory(prefix="regate-bench-") as folder:
-        async with local_store(Path(folder), schema) as store:
+        async with _tabled_store(kind, Path(folder), schema) as store:
 
             async def unfiltered(vector: Vector) -> list[str]:
                 found = await store.search(STORE, Query(vector, K), plan=Everything())
@@ -127,7 +128,12 @@ async def local(schema: RowSchema, vectors: Vectors) -> AsyncIterator[Engine]:
             async def settled() -> None:
                 await asyncio.sleep(0)
 
-            yield Engine("local engine", store, unfiltered, exact, settled)
+            yield Engine(kind, store, unfiltered, exact, settled)
+
+
+def _tabled_store(kind: str, folder: Path, schema: RowSchema) -> AbstractAsyncContextManager[VectorStore]:
+    engine = KINDS[kind]
+    return engine.open(Configured(engine.settings.model_validate({"path": folder}), "bench"), schema)
 
 
 def _nearest(vectors: Vectors, vector: Vector) -> list[str]:

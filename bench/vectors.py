@@ -49,7 +49,7 @@ from regate_orchestrator.values import JsonObject, RequestId
 _ADDED_AT_ONCE: Final = 2_000
 _CHECKS_AIM_MS: Final = 3
 _ROUNDING: Final = 1e-6  # engines compute with 32 bits
-ENGINES: Final = ("local", "pgvector", "chroma", "lancedb")
+ENGINES: Final = ("local", "pgvector", "chroma", "lancedb", "faiss", "sqlite_vec")
 T = TypeVar("T")
 _STORE_ROW: Final[JsonObject] = {
     "id": STORE,
@@ -128,7 +128,9 @@ async def run(chunks: int, queries: int, wanted: Sequence[str]) -> None:
     }
     corpus, asked = make_corpus(chunks), make_vectors(queries, seed=2)
     made: dict[str, Callable[[], AbstractAsyncContextManager[Engine]]] = {
-        "local": lambda: engines.local(schemas["chunk"], corpus.vectors),
+        "local": lambda: engines.tabled("local", schemas["chunk"], corpus.vectors),
+        "faiss": lambda: engines.tabled("faiss", schemas["chunk"], corpus.vectors),
+        "sqlite_vec": lambda: engines.tabled("sqlite_vec", schemas["chunk"], corpus.vectors),
         "pgvector": lambda: engines.pgvector(schemas["chunk"]),
         "chroma": lambda: engines.chroma(schemas["chunk"], corpus.vectors),
         "lancedb": lambda: engines.lancedb(schemas["chunk"]),

@@ -9,6 +9,7 @@ from pydantic import ValidationError
 from pydantic_core import InitErrorDetails
 
 from regate_adapters.vector.chroma.kind import Chroma, ChromaOnServer
+from regate_adapters.vector.faiss.kind import Faiss
 from regate_adapters.vector.kind import EmbeddedSettings, EngineKind, EngineSettings
 from regate_adapters.vector.lancedb.kind import LanceDb
 from regate_adapters.vector.local.kind import Local
@@ -18,6 +19,7 @@ from regate_adapters.vector.opensearch.kind import Elasticsearch, OpenSearch
 from regate_adapters.vector.oracle.kind import Oracle
 from regate_adapters.vector.pgvector.kind import PgVector
 from regate_adapters.vector.qdrant.kind import Qdrant
+from regate_adapters.vector.sqlite_vec.kind import SqliteVec
 from regate_adapters.vector.weaviate.kind import Weaviate
 
 _ALL: Final[tuple[EngineKind[Any], ...]] = (
@@ -26,6 +28,8 @@ _ALL: Final[tuple[EngineKind[Any], ...]] = (
     ChromaOnServer(),
     PgVector(),
     LanceDb(),
+    Faiss(),
+    SqliteVec(),
     Oracle(),
     OpenSearch(),
     Elasticsearch(),

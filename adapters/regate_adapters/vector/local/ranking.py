@@ -49,7 +49,7 @@ def ranked(
         _Part(segment, _permitted(segment, alive, truth))
         for segment, alive in zip(partition.segments, partition.live, strict=True)
     ]
-    numbers = _joined([part.segment.numbers[part.places] for part in parts], np.int64)
+    numbers = joined([part.segment.numbers[part.places] for part in parts], np.int64)
     return best_of(numbers, _scores(parts, query, numbers, similar), query)
 
 
@@ -91,11 +91,11 @@ def _scores(parts: Sequence[_Part], query: Query, numbers: Places, similar: Simi
 
 def _similarities(parts: Sequence[_Part], query: Query) -> Scores:
     vector = np.array(query.vector, dtype=np.float32)
-    return _joined([part.segment.vectors.similarities(part.places, vector) for part in parts], np.float64)
+    return joined([part.segment.vectors.similarities(part.places, vector) for part in parts], np.float64)
 
 
 def _by_words(parts: Sequence[_Part], text: str, permitted: int) -> Scores:
-    lengths = _joined([part.segment.lengths[part.places] for part in parts], np.float64)
+    lengths = joined([part.segment.lengths[part.places] for part in parts], np.float64)
     positions = [_positions(part) for part in parts]
     offsets = np.cumsum([0, *(len(part.places) for part in parts)])
     postings = []
@@ -107,7 +107,7 @@ def _by_words(parts: Sequence[_Part], text: str, permitted: int) -> Scores:
             is_permitted = found >= 0
             places.append(found[is_permitted] + int(offset))
             counts.append(often[is_permitted])
-        postings.append(Posting(_joined(places, np.int64), _joined(counts, np.float64)))
+        postings.append(Posting(joined(places, np.int64), joined(counts, np.float64)))
     return bm25(postings, lengths, permitted)
 
 
@@ -118,5 +118,6 @@ def _positions(part: _Part) -> Places:
     return found
 
 
-def _joined(arrays: Sequence[NDArray[Any]], kind: type[T]) -> NDArray[T]:
+def joined(arrays: Sequence[NDArray[Any]], kind: type[T]) -> NDArray[T]:
+    """Return the arrays as one of this kind, also where there is none."""
     return np.concatenate([*arrays, np.empty(0, dtype=kind)]).astype(kind, copy=False)

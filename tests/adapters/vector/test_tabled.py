@@ -1,5 +1,5 @@
-"""The local engine keeps the contract without exemption, finds what the reference finds whatever is done to
-it, and neither loses nor mixes up anything.
+"""The engines on the tables of the local engine keep the contract without exemption, find what the reference
+finds whatever is done to them, and neither lose nor mix up anything.
 """
 
 from __future__ import annotations
@@ -12,7 +12,9 @@ from collections import Counter
 from collections.abc import AsyncIterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Protocol
 
+import apsw
 import numpy as np
 import pytest
 
@@ -24,9 +26,13 @@ from regate_adapters.testing.vector.suite import (
     hostile_chunks,
     vector_store_conformance,
 )
+from regate_adapters.vector.faiss.engine import FlatIndex, faiss_store
+from regate_adapters.vector.local.partitions import MEMORY
+from regate_adapters.vector.local.schema import connect
 from regate_adapters.vector.local.store import TabledVectorStore, local_store
-from regate_adapters.vector.local.vectors import Matrix
+from regate_adapters.vector.local.vectors import Holding, Matrix
 from regate_adapters.vector.memory.store import MemoryVectorStore
+from regate_adapters.vector.sqlite_vec.engine import LIBRARY, sqlite_vec_store
 from regate_orchestrator.errors import ConfigurationError, VectorStoreUnavailable
 from regate_orchestrator.filters.expression import (
     Compare,
@@ -38,21 +44,44 @@ from regate_orchestrator.filters.expression import (
     Overlaps,
     all_of,
 )
-from regate_orchestrator.ports import Chunk, Fusion, Query, VectorStore
+from regate_orchestrator.ports import Chunk, Fusion, Mode, Query, VectorStore
 from regate_orchestrator.values import FileId, StoreId
 
 
-@pytest.fixture
-async def local(tmp_path: Path) -> AsyncIterator[TabledVectorStore]:
-    async with local_store(tmp_path, SCHEMA) as store:
+class Opening(Protocol):
+    """Opens an engine in a folder; one that keeps nothing in memory takes no bound for it."""
+
+    def __call__(self, folder: Path, *, memory: int = ...) -> TabledVectorStore: ...
+
+
+def opening_local(folder: Path, *, memory: int = MEMORY) -> TabledVectorStore:
+    return local_store(folder, SCHEMA, memory=memory)
+
+
+def opening_faiss(folder: Path, *, memory: int = MEMORY) -> TabledVectorStore:
+    return faiss_store(folder, SCHEMA, memory=memory)
+
+
+def opening_sqlite_vec(folder: Path, *, memory: int = MEMORY) -> TabledVectorStore:
+    return sqlite_vec_store(folder, SCHEMA)
+
+
+OPENINGS: list[Opening] = [opening_local, opening_faiss, opening_sqlite_vec]
+NAMES = ["local", "faiss", "sqlite_vec"]
+EACH = pytest.mark.parametrize("opening", OPENINGS, ids=NAMES)
+
+
+@pytest.fixture(params=OPENINGS, ids=NAMES)
+async def tabled(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[TabledVectorStore]:
+    async with request.param(tmp_path) as store:
         yield store
 
 
 @pytest.mark.parametrize("check", vector_store_conformance(), ids=str)
-async def test_the_local_engine_keeps_the_contract_without_exemption(
-    check: Check, local: TabledVectorStore
+async def test_the_engine_keeps_the_contract_without_exemption(
+    check: Check, tabled: TabledVectorStore
 ) -> None:
-    await check(local, exempt={})
+    await check(tabled, exempt={})
 
 
 VS = StoreId("vs_1")
@@ -104,15 +133,18 @@ def drawn(dice: random.Random, file: FileId, generation: int, tenant: str) -> li
     ]
 
 
+@EACH
 @pytest.mark.parametrize("seed", range(8))
-async def test_whatever_is_done_it_finds_what_the_reference_finds(tmp_path: Path, seed: int) -> None:
+async def test_whatever_is_done_it_finds_what_the_reference_finds(
+    tmp_path: Path, opening: Opening, seed: int
+) -> None:
     dice = random.Random(seed)
     reference = MemoryVectorStore(SCHEMA)
     memory = dice.choice(
         [1, 20_000, 1 << 30]
     )  # bytes: what is searched is read anew each time, at times, or once
-    async with local_store(tmp_path, SCHEMA, memory=memory) as local:
-        both: list[VectorStore] = [reference, local]
+    async with opening(tmp_path, memory=memory) as tabled:
+        both: list[VectorStore] = [reference, tabled]
         for store in both:
             await store.create(VS, dimensions=DIMENSIONS)
         for step in range(40):
@@ -141,19 +173,19 @@ async def test_whatever_is_done_it_finds_what_the_reference_finds(tmp_path: Path
                     chunks = drawn(dice, file, dice.randrange(2), tenant)
                     for store in both:
                         await store.add(VS, chunks)
-            await agree(reference, local, dice.sample(QUERIES, 2), dice.sample(PLANS, 2))
-        await agree(reference, local, QUERIES, PLANS)
-        assert await local.generations(VS) == await reference.generations(VS)
-    async with local_store(tmp_path, SCHEMA) as again:
+            await agree(reference, tabled, dice.sample(QUERIES, 2), dice.sample(PLANS, 2))
+        await agree(reference, tabled, QUERIES, PLANS)
+        assert await tabled.generations(VS) == await reference.generations(VS)
+    async with opening(tmp_path) as again:
         await agree(reference, again, QUERIES, PLANS)
 
 
 async def agree(
-    reference: VectorStore, local: VectorStore, queries: list[Query], plans: list[FilterPlan]
+    reference: VectorStore, tabled: VectorStore, queries: list[Query], plans: list[FilterPlan]
 ) -> None:
     for query, plan in itertools.product(queries, plans):
         expected = await reference.search(VS, query, plan=plan)
-        found = await local.search(VS, query, plan=plan)
+        found = await tabled.search(VS, query, plan=plan)
         scores = [one.score for one in expected.candidates]
         alike = [replace(one, score=score) for one, score in zip(found.candidates, scores, strict=True)]
         assert alike == list(expected.candidates)
@@ -162,20 +194,72 @@ async def agree(
         assert replace(found, candidates=()) == replace(expected, candidates=())
 
 
-def test_a_similarity_is_of_its_own_row_to_the_last_bit() -> None:
+@pytest.mark.parametrize("holding", [Matrix, FlatIndex])
+def test_a_similarity_in_memory_is_of_its_own_row_to_the_last_bit(holding: Holding) -> None:
     source = np.random.default_rng(5)
     vectors = source.standard_normal((700, 256)).astype(np.float32)
     vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
     query = vectors[3] * np.float32(0.999)
 
-    whole = Matrix(vectors).similarities(np.arange(700), query)
+    held = holding(vectors)
+    whole = held.similarities(np.arange(700), query)
+    assert whole == pytest.approx(np.clip(vectors @ query, 0, 1), abs=1e-6)
+    assert held.rows.tolist() == vectors.tolist()
     for start in (0, 1, 7, 333):
-        alone = Matrix(vectors[start : start + 1]).similarities(np.array([0]), query)
-        few = Matrix(vectors[start:]).similarities(np.array([0, 5]), query)
+        alone = holding(vectors[start : start + 1]).similarities(np.array([0]), query)
+        few = holding(vectors[start:]).similarities(np.array([0, 5]), query)
         assert (alone[0], few.tolist()) == (whole[start], whole[[start, start + 5]].tolist())
+    assert held.similarities(np.empty(0, dtype=np.int64), query).tolist() == []
 
 
-async def test_strings_of_any_kind_come_back(local: TabledVectorStore) -> None:
+@pytest.mark.parametrize("mode", ["vector", "keyword", "hybrid"])
+async def test_what_others_store_moves_no_score_by_a_bit(tabled: TabledVectorStore, mode: Mode) -> None:
+    dice = random.Random(3)
+    query = Query(QUERY, 50, "storm oil", mode)
+    await tabled.create(VS, dimensions=DIMENSIONS)
+    await tabled.add(VS, drawn(dice, FILES[0], 0, "acme"))
+    before = await tabled.search(VS, query, plan=ACME)
+    for number in range(30):
+        await tabled.add(VS, drawn(dice, FILES[1], number, "globex"))
+    after = await tabled.search(VS, query, plan=ACME)
+
+    assert before.candidates
+    assert after.candidates == before.candidates
+    assert after.total > before.total
+
+
+async def test_a_vector_of_zeros_is_similar_to_nothing(tabled: TabledVectorStore) -> None:
+    (chunk,) = hostile_chunks(count=1)
+    await tabled.create(VS, dimensions=DIMENSIONS)
+    await tabled.add(VS, [replace(chunk, vector=[0.0] * DIMENSIONS)])
+    found = await tabled.search(VS, Query(QUERY, 5), plan=Everything())
+
+    assert [one.score for one in found.candidates] == [0.0]
+
+
+async def test_each_engine_finds_what_another_stored_in_the_directory(tmp_path: Path) -> None:
+    dice = random.Random(2)
+    reference = MemoryVectorStore(SCHEMA)
+    await reference.create(VS, dimensions=DIMENSIONS)
+    for number, opening in enumerate([*OPENINGS, *OPENINGS]):
+        async with opening(tmp_path) as tabled:
+            await tabled.create(VS, dimensions=DIMENSIONS)
+            chunks = drawn(dice, FILES[number % 4], number, "acme")
+            for store in (reference, tabled):
+                await store.add(VS, chunks)
+            await agree(reference, tabled, QUERIES, PLANS)
+
+
+def test_no_statement_can_load_an_extension(tmp_path: Path) -> None:
+    connection = connect(tmp_path, LIBRARY)
+    try:
+        with pytest.raises(apsw.SQLError, match="not authorized"):
+            connection.execute("SELECT load_extension('vec0')")
+    finally:
+        connection.close()
+
+
+async def test_strings_of_any_kind_come_back(tabled: TabledVectorStore) -> None:
     odd = "a\x00\ud800\u2028'\"%"
     (chunk,) = hostile_chunks(count=1)
     chunk = replace(
@@ -185,21 +269,21 @@ async def test_strings_of_any_kind_come_back(local: TabledVectorStore) -> None:
         stamp={**chunk.stamp, "tenant": odd},
         file_id=FileId(odd),
     )
-    await local.create(StoreId(odd), dimensions=DIMENSIONS)
-    await local.add(StoreId(odd), [chunk])
+    await tabled.create(StoreId(odd), dimensions=DIMENSIONS)
+    await tabled.add(StoreId(odd), [chunk])
     plan = Matching(Compare("eq", ("tenant",), odd))
-    found = await local.search(StoreId(odd), Query(QUERY, 5), plan=plan)
+    found = await tabled.search(StoreId(odd), Query(QUERY, 5), plan=plan)
 
     assert [(one.id, one.text, one.file_id, one.stamp["tenant"]) for one in found.candidates] == [
         (chunk.id, odd, odd, odd)
     ]
-    assert await local.texts(StoreId(odd), [chunk.id], tenant=odd) == {chunk.id: odd}
-    assert await local.texts(StoreId(odd), [chunk.id], tenant="acme") == {}
+    assert await tabled.texts(StoreId(odd), [chunk.id], tenant=odd) == {chunk.id: odd}
+    assert await tabled.texts(StoreId(odd), [chunk.id], tenant="acme") == {}
 
 
-async def test_searches_amid_writes_see_each_file_whole_or_not_at_all(local: TabledVectorStore) -> None:
+async def test_searches_amid_writes_see_each_file_whole_or_not_at_all(tabled: TabledVectorStore) -> None:
     dice = random.Random(1)
-    await local.create(VS, dimensions=DIMENSIONS)
+    await tabled.create(VS, dimensions=DIMENSIONS)
     made = [
         [replace(chunk, file_id=FileId(f"file-{number}")) for chunk in drawn(dice, FILES[0], number, "acme")]
         for number in range(60)
@@ -210,9 +294,9 @@ async def test_searches_amid_writes_see_each_file_whole_or_not_at_all(local: Tab
 
     async def write() -> None:
         for number, chunks in enumerate(made):
-            await local.add(VS, chunks)
+            await tabled.add(VS, chunks)
             if number % 3 == 0:
-                await local.remove(VS, FileId(f"file-{number}"))
+                await tabled.remove(VS, FileId(f"file-{number}"))
         written.set()
 
     searches = 0
@@ -220,7 +304,7 @@ async def test_searches_amid_writes_see_each_file_whole_or_not_at_all(local: Tab
         group.create_task(write())
         while not written.is_set():
             for found in await asyncio.gather(
-                *(local.search(VS, Query(QUERY, 1_000), plan=ACME) for _ in range(3))
+                *(tabled.search(VS, Query(QUERY, 1_000), plan=ACME) for _ in range(3))
             ):
                 seen = Counter(one.file_id for one in found.candidates)
                 assert {file: sizes[file] for file in seen} == dict(seen)
@@ -229,39 +313,45 @@ async def test_searches_amid_writes_see_each_file_whole_or_not_at_all(local: Tab
     assert searches > 3
 
 
-async def test_a_file_of_a_later_version_is_refused(tmp_path: Path) -> None:
-    async with local_store(tmp_path, SCHEMA):
+@EACH
+async def test_a_file_of_a_later_version_is_refused(tmp_path: Path, opening: Opening) -> None:
+    async with opening(tmp_path):
         pass
     with sqlite3.connect(tmp_path / "vectors.db") as connection:
         connection.execute("PRAGMA user_version = 99")
     connection.close()
 
     with pytest.raises(ConfigurationError, match=r"vectors\.db are of version 99, and this program knows 1"):
-        await local_store(tmp_path, SCHEMA).__aenter__()
+        await opening(tmp_path).__aenter__()
 
 
-async def test_a_directory_of_chroma_is_refused_with_what_to_set(tmp_path: Path) -> None:
+@EACH
+async def test_a_directory_of_chroma_is_refused_with_what_to_set(tmp_path: Path, opening: Opening) -> None:
     (tmp_path / "chroma.sqlite3").touch()
 
     with pytest.raises(ConfigurationError, match="kind: chroma"):
-        await local_store(tmp_path, SCHEMA).__aenter__()
+        await opening(tmp_path).__aenter__()
     assert not (tmp_path / "vectors.db").exists()
 
 
-async def test_a_file_that_cannot_be_read_is_a_failure_and_no_empty_answer(tmp_path: Path) -> None:
-    async with local_store(tmp_path, SCHEMA) as local:
-        await local.create(VS, dimensions=DIMENSIONS)
+@EACH
+async def test_a_file_that_cannot_be_read_is_a_failure_and_no_empty_answer(
+    tmp_path: Path, opening: Opening
+) -> None:
+    async with opening(tmp_path) as tabled:
+        await tabled.create(VS, dimensions=DIMENSIONS)
         with sqlite3.connect(tmp_path / "vectors.db") as connection:
             connection.execute("DROP TABLE partitions")
         connection.close()
 
         with pytest.raises(VectorStoreUnavailable):
-            await local.search(VS, Query(QUERY, 1), plan=ACME)
+            await tabled.search(VS, Query(QUERY, 1), plan=ACME)
 
 
-async def test_a_directory_that_another_process_uses_is_refused(tmp_path: Path) -> None:
-    async with local_store(tmp_path, SCHEMA):
+@EACH
+async def test_a_directory_that_another_process_uses_is_refused(tmp_path: Path, opening: Opening) -> None:
+    async with opening(tmp_path):
         with pytest.raises(ConfigurationError, match="another process uses"):
-            await local_store(tmp_path, SCHEMA).__aenter__()
-    async with local_store(tmp_path, SCHEMA) as again:
+            await opening(tmp_path).__aenter__()
+    async with opening(tmp_path) as again:
         await again.check()
