@@ -1,4 +1,4 @@
-"""Local files: what `disk.py` and the temporary copies of `s3.py` share. Work on a disk is done in
+"""Local files: what `disk.py` and temporary copies (`copies.py`) share. Work on a disk is done in
 threads, each of which is waited for.
 """
 

@@ -8,9 +8,6 @@ from: that is `composition/wiring.py`.
 from __future__ import annotations
 
 import asyncio
-import logging
-import secrets
-import time
 from collections.abc import AsyncIterator, Awaitable
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
@@ -23,8 +20,9 @@ from aiobotocore.session import get_session
 from aiohttp import ClientError as ConnectionFailure
 from botocore.exceptions import BotoCoreError, ClientError
 
-from regate_adapters.files.blobs.local import create, in_thread, stored_name
-from regate_adapters.files.readers.extract import AT_ONCE
+from regate_adapters.files.blobs.copies import Copies
+from regate_adapters.files.blobs.leaving import leave_nothing
+from regate_adapters.files.blobs.local import stored_name
 from regate_orchestrator.errors import ConfigurationError, NotFound, StateUnavailable, TooLarge
 from regate_orchestrator.values import FileId
 
@@ -34,19 +32,12 @@ if TYPE_CHECKING:
 
 Result = TypeVar("Result")
 
-_log = logging.getLogger("regate.files")
 _PART: Final = 5 * 1024 * 1024
 """The least that S3 takes as a part. A file of up to one part is sent as one request; 10,000 parts are
 more than any file has.
 """
 _PIECE: Final = 1024 * 1024
-_COPIES_AT_ONCE: Final = 2 * AT_ONCE
-"""As many as are read at a time, in turns and in ingestion: who waits for a copy would wait for
-whoever is read.
-"""
 _CONNECTIONS: Final = 32
-_COPY: Final = ".copy"
-_ABANDONED_SECONDS: Final = 86_400
 _FAILURES: Final = (BotoCoreError, ClientError, ConnectionFailure, OSError)  # TimeoutError is an OSError
 
 
@@ -88,23 +79,12 @@ class S3BlobStore:
     ) -> None:
         self._place = place
         self._credentials = credentials
-        self._scratch = scratch
         self._deadline_s = deadline_s
-        self._copies = asyncio.Semaphore(_COPIES_AT_ONCE)
+        self._copies = Copies(scratch)
         self._stack = AsyncExitStack()
 
     async def __aenter__(self) -> Self:
-        try:
-            self._scratch.mkdir(mode=0o700, parents=True, exist_ok=True)
-            for leftover in self._scratch.glob(f"*{_COPY}"):
-                if (
-                    time.time() - leftover.stat().st_mtime > _ABANDONED_SECONDS
-                ):  # of a process that was killed while it read
-                    leftover.unlink(missing_ok=True)
-        except OSError as error:
-            raise ConfigurationError(
-                f"files.path: the directory {self._scratch} cannot be used: {error.strerror}"
-            ) from error
+        self._copies.prepare()
         credentials = self._credentials
         try:
             client = get_session().create_client(
@@ -160,7 +140,7 @@ class S3BlobStore:
                 await self._asked(upload.complete())
         except BaseException:
             if sending:
-                await self._clean(file)
+                await leave_nothing(file, self.delete(file))
             raise
         return written
 
@@ -178,19 +158,8 @@ class S3BlobStore:
     @asynccontextmanager
     async def local(self, file: FileId) -> AsyncIterator[Path]:
         """Yield a copy, which is removed on leaving. Raises `NotFound` when there is no such file."""
-        path = self._scratch / f"{stored_name(file)}.{secrets.token_hex(8)}{_COPY}"
-        async with self._copies:
-            try:
-                copy = await in_thread(lambda: create(path))
-                try:
-                    async for piece in self.read(file):
-                        # Mypy cannot infer a lambda's default
-                        await in_thread(lambda data=piece: copy.write(data))  # type: ignore[misc]
-                finally:
-                    await in_thread(copy.close)
-                yield path
-            finally:
-                path.unlink(missing_ok=True)
+        async with self._copies.of(file, self.read(file)) as path:
+            yield path
 
     async def delete(self, file: FileId) -> None:
         """Remove the bytes, and the parts of an upload that was never ended because its process died."""
@@ -225,20 +194,6 @@ class S3BlobStore:
         async with answer["Body"] as body:
             piece: bytes = await body.read()
         return piece
-
-    async def _clean(self, file: FileId) -> None:
-        """Leave nothing of an upload that failed, if the storage answers; cancelled meanwhile, it goes
-        on to its end all the same.
-        """
-        # Awaited here, and shielded from the cancellation we may be in
-        cleaning = asyncio.ensure_future(self.delete(file))  # noqa: TID251
-        try:
-            await asyncio.shield(cleaning)
-        except asyncio.CancelledError:
-            await asyncio.wait([cleaning])
-            raise
-        except StateUnavailable as error:
-            _log.warning("upload_left_behind", extra={"file": file, "detail": error.detail})
 
     async def _asked(self, answer: Awaitable[Result], *, file: FileId | None = None) -> Result:
         """Return the storage's answer. A missing object is `NotFound` where a file is asked for."""
