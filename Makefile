@@ -60,6 +60,14 @@ policy: setup ## opa fmt, check and test with full coverage
 unit: setup $(S3) ## pytest, with as few open files as a shell usually allows
 	@ulimit -S -n 1024; $(BIN)/python -m pytest -q -n $$($(BIN)/python -c 'import os; print(min(4, os.cpu_count() + 1))') --dist loadfile --no-loadscope-reorder
 
+.PHONY: gcs
+GCS := .tools/fake-gcs-server
+$(GCS): $(VENV)/.ready
+	@echo "== An emulator of Google Cloud Storage (.tools/fake-gcs-server), which takes minutes"
+	@$(BIN)/python -m tests.gcs_emulator
+gcs: setup $(GCS) ## The tests of Google Cloud Storage before an emulator, which is compiled first
+	@$(BIN)/python -m pytest -q -k "google or gcs" tests/adapters/files
+
 .PHONY: fleet
 FLEET_TESTS ?= tests/e2e
 fleet: setup ## PostgreSQL, Redis, two gateways of two workers each, and the API's tests against them: make fleet FLEET_TESTS=path

@@ -77,6 +77,10 @@ UNSTARTABLE = {
         "egress: {ca_file: regate.yaml}",
         "egress.ca_file: regate.yaml holds no certificates",
     ),
+    "Google Cloud Storage with a file that is no account": (
+        "files: {kind: gcs, bucket: abc, service_account_file: regate.yaml}",
+        "files.service_account_file: regate.yaml is not the JSON key of a service account (JSONDecodeError)",
+    ),
     "S3 without its keys": (
         "files: {kind: s3, bucket: abc, access_key_id_env: NO_ID, secret_access_key_env: NO_KEY}",
         "files.access_key_id_env: the environment variable NO_ID",

@@ -577,6 +577,7 @@ def test_documentation_holds_the_reference_as_it_is() -> None:
 
 
 S3 = "files: {kind: s3, bucket: regate-files"
+GCS = "files: {kind: gcs, bucket: regate_files"
 
 
 def test_files_in_s3_name_the_variables_that_hold_their_keys() -> None:
@@ -610,10 +611,28 @@ def test_files_in_s3_name_the_variables_that_hold_their_keys() -> None:
         (S3 + ", endpoint_url: 'ftp://x'}", "files.endpoint_url"),
         (S3 + ", endpoint_url: 'https://key:word@x'}", "use access_key_id_env"),
         (S3 + ", secret_access_key: x}", "secret_access_key"),
+        (S3 + ", anonymous: true}", "anonymous does not belong to kind s3"),
+        ("files: {kind: gcs}", "bucket must be set"),
+        (GCS + ", region: eu-1}", "region does not belong to kind gcs"),
+        (GCS + ", access_key_id_env: K}", "access_key_id_env does not belong to kind gcs"),
+        (GCS + ", anonymous: true, service_account_file: a.json}", "anonymous excludes"),
+        (GCS + ", endpoint_url: 'http://gcs.example'}", "no token is sent in the clear"),
     ],
 )
 def test_a_place_of_files_that_does_not_fit_together_is_refused(text: str, words: str) -> None:
     assert words in refusal(text)
+
+
+def test_files_in_google_cloud_storage_name_the_file_of_their_account() -> None:
+    files = load(GCS + ", prefix: a/, service_account_file: account.json}").files
+    emulated = load(GCS + ", anonymous: true, endpoint_url: 'http://127.0.0.1:4443/'}").files
+
+    assert (files.bucket, files.prefix, str(files.service_account_file)) == (
+        "regate_files",
+        "a/",
+        "account.json",
+    )
+    assert (emulated.endpoint_url, emulated.anonymous) == ("http://127.0.0.1:4443", True)
 
 
 def test_what_is_said_of_a_database_reaches_it() -> None:

@@ -67,6 +67,7 @@ def _checks(settings: Settings) -> Iterator[Check]:
     if settings.state.sealing_key_env is not None:
         yield lambda: sealing_secret(settings)
     yield lambda: _check_egress(settings)
+    yield lambda: _check_files(settings)
     yield lambda: check_mcp(settings.tools.mcp)
     if settings.audit.signing_key_file is not None or settings.audit.signing_key_env is not None:
         yield lambda: signing_key(settings)
@@ -138,6 +139,14 @@ def _check_egress(settings: Settings) -> None:
         ssl.create_default_context().load_verify_locations(path)
     except (OSError, ssl.SSLError) as error:
         raise ConfigurationError(f"egress.ca_file: {path} holds no certificates that can be read") from error
+
+
+def _check_files(settings: Settings) -> None:
+    if (path := settings.files.service_account_file) is None:
+        return
+    from regate_adapters.files.blobs.gcs_tokens import ServiceAccount
+
+    ServiceAccount.read(path)
 
 
 def _check_database(settings: Settings) -> None:

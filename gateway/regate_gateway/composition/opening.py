@@ -13,7 +13,7 @@ from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from regate_adapters.opa.client import OpaAddress
 from regate_adapters.opa.engine import OpaEngine, RevisionGate
@@ -31,6 +31,10 @@ from regate_orchestrator.authz.points import ROWS
 from regate_orchestrator.errors import ConfigurationError, StateUnavailable
 from regate_orchestrator.filters.schema import RowSchema, load_schema
 from regate_orchestrator.ports import BlobStore, VectorStore
+
+if TYPE_CHECKING:
+    from regate_adapters.files.blobs.gcs import GcsBlobStore
+    from regate_adapters.files.blobs.s3 import S3BlobStore
 
 _log = logging.getLogger("regate.gateway")
 _ANSWER_SECONDS: Final = 1.0
@@ -211,6 +215,18 @@ async def open_blobs(stack: AsyncExitStack, files: Files) -> BlobStore:
         from regate_adapters.files.blobs.disk import DiskBlobStore
 
         return DiskBlobStore(files.path)
+    opening: GcsBlobStore | S3BlobStore = _gcs(files) if files.kind == "gcs" else _s3(files)
+    store: BlobStore = await stack.enter_async_context(opening)
+    try:
+        await store.check()
+    except StateUnavailable as error:
+        raise ConfigurationError(
+            f"files: the bucket {files.bucket} cannot be used ({error.detail})"
+        ) from error
+    return store
+
+
+def _s3(files: Files) -> S3BlobStore:
     try:
         from regate_adapters.files.blobs.s3 import S3BlobStore, S3Credentials, S3Place
     except ModuleNotFoundError as error:
@@ -229,11 +245,18 @@ async def open_blobs(stack: AsyncExitStack, files: Files) -> BlobStore:
         )
     assert files.bucket is not None  # noqa: S101 — INVARIANT: settings demand it with kind s3
     place = S3Place(files.bucket, files.region or "us-east-1", files.endpoint_url, files.prefix or "")
-    store = await stack.enter_async_context(S3BlobStore(place, credentials, scratch=files.path))
-    try:
-        await store.check()
-    except StateUnavailable as error:
-        raise ConfigurationError(
-            f"files: the bucket {files.bucket} cannot be used ({error.detail})"
-        ) from error
-    return store
+    return S3BlobStore(place, credentials, scratch=files.path)
+
+
+def _gcs(files: Files) -> GcsBlobStore:
+    from regate_adapters.files.blobs.gcs import GOOGLE, GcsBlobStore, GcsPlace
+    from regate_adapters.files.blobs.gcs_tokens import Machine, ServiceAccount
+
+    source: ServiceAccount | Machine | None = Machine()
+    if files.anonymous:
+        source = None
+    elif files.service_account_file is not None:
+        source = ServiceAccount.read(files.service_account_file)
+    assert files.bucket is not None  # noqa: S101 — INVARIANT: settings demand it with kind gcs
+    place = GcsPlace(files.bucket, files.endpoint_url or GOOGLE, files.prefix or "")
+    return GcsBlobStore(place, source, scratch=files.path)

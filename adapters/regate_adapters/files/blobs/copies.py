@@ -1,4 +1,4 @@
-"""Temporary copies of files that are kept elsewhere (`s3.py`), for what must read them from a disk."""
+"""Temporary copies of files that are kept elsewhere (`s3.py`, `gcs.py`), to be read from a disk."""
 
 from __future__ import annotations
 
