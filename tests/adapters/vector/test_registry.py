@@ -59,6 +59,7 @@ def test_folder_without_a_kind_is_none() -> None:
 
     assert folders == {folder_of(kind).name for kind in KINDS.values()} | {
         "marked",
+        "partition",
         "worded",
     }  # which several share
 

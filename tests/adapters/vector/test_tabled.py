@@ -30,8 +30,8 @@ from regate_adapters.vector.faiss.engine import FlatIndex, faiss_store
 from regate_adapters.vector.local.partitions import MEMORY
 from regate_adapters.vector.local.schema import connect
 from regate_adapters.vector.local.store import TabledVectorStore, local_store
-from regate_adapters.vector.local.vectors import Holding, Matrix
 from regate_adapters.vector.memory.store import MemoryVectorStore
+from regate_adapters.vector.partition.vectors import Holding, Matrix
 from regate_adapters.vector.sqlite_vec.engine import LIBRARY, sqlite_vec_store
 from regate_orchestrator.errors import ConfigurationError, VectorStoreUnavailable
 from regate_orchestrator.filters.expression import (

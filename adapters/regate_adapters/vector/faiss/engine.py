@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from regate_adapters.vector.local.partitions import MEMORY, Partitions
 from regate_adapters.vector.local.store import TabledVectorStore
-from regate_adapters.vector.local.vectors import Floats, Places, cut
+from regate_adapters.vector.partition.vectors import Floats, Places, cut
 from regate_orchestrator.filters.schema import RowSchema
 
 

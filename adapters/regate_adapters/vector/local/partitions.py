@@ -7,12 +7,12 @@ from collections import OrderedDict
 from typing import Final
 
 from regate_adapters.vector.guard import tenant_of
-from regate_adapters.vector.local.partition import Partition
-from regate_adapters.vector.local.ranking import Ranked, ranked
 from regate_adapters.vector.local.schema import Connection
 from regate_adapters.vector.local.scope import Scope, ScopeReader, scope_of
-from regate_adapters.vector.local.vectors import Holding, Matrix
 from regate_adapters.vector.local.writing import Place
+from regate_adapters.vector.partition.partition import Partition
+from regate_adapters.vector.partition.ranking import Ranked, ranked
+from regate_adapters.vector.partition.vectors import Holding, Matrix
 from regate_orchestrator.filters.expression import Expression
 from regate_orchestrator.filters.schema import RowSchema
 from regate_orchestrator.ports import Query
@@ -43,7 +43,7 @@ class Partitions:
         """Return the chunks of the tenant, or of the whole store, as they are now."""
         found = scope_of(connection, place, tenant)
         if found is None:
-            return Partition.empty(Scope(place.number), place.dimensions, self._holding)
+            return Partition.empty(place.dimensions, self._holding)
         scope, changes = found
         known = self._partitions.get(scope)
         if known is None or not known.changes.are_after(changes):
@@ -52,23 +52,23 @@ class Partitions:
             with loading:  # one thread reads it, for all that wait
                 known = self._partitions.get(scope)
                 if known is None:
-                    known = Partition.empty(scope, place.dimensions, self._holding)
+                    known = Partition.empty(place.dimensions, self._holding)
                 if not known.changes.are_after(changes):
                     known = known.refreshed(ScopeReader(connection, scope, self._schema), changes)
-        self._keep(known)
+        self._keep(scope, known)
         return known
 
-    def _keep(self, partition: Partition) -> None:
+    def _keep(self, scope: Scope, partition: Partition) -> None:
         """Keep the partition in memory, and let go of those that were searched longest ago beyond its
         bound.
         """
         with self._lock:
-            before = self._partitions.get(partition.scope)
+            before = self._partitions.get(scope)
             if before is not partition:
                 self._kept += partition.size - (0 if before is None else before.size)
-                self._partitions[partition.scope] = partition
-            self._partitions.move_to_end(partition.scope)
+                self._partitions[scope] = partition
+            self._partitions.move_to_end(scope)
             while self._kept > self._memory and self._partitions:
-                scope, oldest = self._partitions.popitem(last=False)
-                self._loading.pop(scope, None)
+                longest_ago, oldest = self._partitions.popitem(last=False)
+                self._loading.pop(longest_ago, None)
                 self._kept -= oldest.size

@@ -6,9 +6,9 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final
 
-from regate_adapters.vector.local.ranking import Ranked
 from regate_adapters.vector.local.schema import Connection, shown, stored
 from regate_adapters.vector.local.writing import Place
+from regate_adapters.vector.partition.ranking import Ranked
 from regate_orchestrator.filters.schema import RowSchema
 from regate_orchestrator.ports import Candidate
 from regate_orchestrator.values import FileId

@@ -6,9 +6,10 @@ import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from regate_adapters.vector.local.columns import Row
 from regate_adapters.vector.local.schema import Connection, stored, version_of
 from regate_adapters.vector.local.writing import Place
+from regate_adapters.vector.partition.columns import Row
+from regate_adapters.vector.partition.partition import Changes, KeptRow
 from regate_orchestrator.filters.schema import RowSchema
 
 
@@ -29,18 +30,6 @@ class Scope:
         """Return the condition on stamps, likewise."""
         whole = "partition IN (SELECT number FROM partitions WHERE store = ?)"
         return whole if self.is_store else "partition = ?"
-
-
-@dataclass(frozen=True, slots=True)
-class Changes:
-    """How often chunks were added, and how often removed."""
-
-    added: int
-    removed: int
-
-    def are_after(self, others: Changes) -> bool:
-        """Return whether these are the others, or all of them and more."""
-        return self.added >= others.added and self.removed >= others.removed
 
 
 def scope_of(connection: Connection, place: Place, tenant: str | None) -> tuple[Scope, Changes] | None:
@@ -94,7 +83,7 @@ class ScopeReader:
         """Return the stamps after this one."""
         return stamps_of(self.connection, self.scope, self.schema, after=after)
 
-    def chunks(self, *, after: int) -> Iterator[tuple[int, int, bytes, bytes, bytes]]:
+    def chunks(self, *, after: int) -> Iterator[KeptRow]:
         """Yield the chunks after this one."""
         return iter(
             self.connection.execute(

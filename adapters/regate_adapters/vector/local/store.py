@@ -16,10 +16,10 @@ from typing import Final, Protocol, Self
 from regate_adapters.vector.local import writing
 from regate_adapters.vector.local.database import Database
 from regate_adapters.vector.local.partitions import MEMORY, Partitions
-from regate_adapters.vector.local.ranking import Ranked
 from regate_adapters.vector.local.reading import candidates_of, texts_of
 from regate_adapters.vector.local.schema import PYTHONS, Connection, Library, shown, stored, version_of
 from regate_adapters.vector.local.writing import Place, Stamped, Written, place_of, place_or_none
+from regate_adapters.vector.partition.ranking import Ranked
 from regate_orchestrator.errors import VectorStoreUnavailable
 from regate_orchestrator.filters.expression import Constant, Expression, FilterPlan, Scalar, expression_of
 from regate_orchestrator.filters.schema import RowSchema

@@ -9,8 +9,8 @@ import numpy as np
 from psycopg import sql
 
 from regate_adapters.vector.keywords import Scores
-from regate_adapters.vector.local.ranking import Similar
-from regate_adapters.vector.local.vectors import Places
+from regate_adapters.vector.partition.ranking import Similar
+from regate_adapters.vector.partition.vectors import Places
 from regate_adapters.vector.pgvector.conditions import Condition
 from regate_adapters.vector.pgvector.filter import Parameters, render
 from regate_adapters.vector.pgvector.pool import Cursor

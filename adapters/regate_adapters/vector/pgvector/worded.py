@@ -1,5 +1,5 @@
 """Search by words: the words of a tenant's chunks in one store, kept in memory and brought up to date from
-the database. What is permitted and best among them, `vector/local/ranking.py` says.
+the database. What is permitted and best among them, `vector/partition/ranking.py` says.
 
 Only what has changed is read: each store counts how often chunks were added and how often removed, and each
 chunk has a number that is larger than those of all before it in its store. Rows that were written before
@@ -17,11 +17,10 @@ from typing import Any, Final
 import numpy as np
 from psycopg import sql
 
-from regate_adapters.vector.local.columns import Row
-from regate_adapters.vector.local.partition import KeptRow, Partition
-from regate_adapters.vector.local.ranking import Ranked, Similar, ranked
-from regate_adapters.vector.local.scope import Changes, Scope
-from regate_adapters.vector.local.vectors import Matrix
+from regate_adapters.vector.partition.columns import Row
+from regate_adapters.vector.partition.partition import Changes, KeptRow, Partition
+from regate_adapters.vector.partition.ranking import Ranked, Similar, ranked
+from regate_adapters.vector.partition.vectors import Matrix
 from regate_adapters.vector.pgvector.places import Place
 from regate_adapters.vector.pgvector.pool import Cursor
 from regate_adapters.vector.pgvector.schema import chunk_table
@@ -34,7 +33,6 @@ from regate_orchestrator.values import StoreId
 
 MEMORY: Final = 256 << 20
 _MOST_COUNTED: Final = np.iinfo(np.uint16).max
-_SCOPE: Final = Scope(0)
 _NO_VECTOR: Final = b""
 _ADDED: Final = sql.SQL(
     """SELECT number, stamp::text, attributes::text, words, counts, CASE WHEN words IS NULL THEN text END
@@ -120,7 +118,7 @@ class Words:
         key = (store, tenant)
         entry = self._entries.get(key)
         if entry is None:
-            entry = self._entries[key] = _Entry(Partition.empty(_SCOPE, 0, Matrix))
+            entry = self._entries[key] = _Entry(Partition.empty(0, Matrix))
         self._entries.move_to_end(key)
         changes = Changes(place.added, place.removed)
         async with entry.lock:  # one search reads them, for all that wait

@@ -18,14 +18,14 @@ from numpy.typing import NDArray
 
 from regate_adapters.vector.guard import tenant_of
 from regate_adapters.vector.keywords import Posting, Scores, bm25, fused
-from regate_adapters.vector.local.columns import Columns
-from regate_adapters.vector.local.ranking import Ranked, best_of, joined
 from regate_adapters.vector.local.schema import Connection, Library
 from regate_adapters.vector.local.scope import scope_of, stamps_of
-from regate_adapters.vector.local.segments import Words
 from regate_adapters.vector.local.store import TabledVectorStore
-from regate_adapters.vector.local.vectors import Places, cut
 from regate_adapters.vector.local.writing import Place
+from regate_adapters.vector.partition.columns import Columns
+from regate_adapters.vector.partition.ranking import Ranked, best_of, joined
+from regate_adapters.vector.partition.segments import Words
+from regate_adapters.vector.partition.vectors import Places, cut
 from regate_adapters.vector.words import number_of, words_of
 from regate_orchestrator.filters.expression import Expression
 from regate_orchestrator.filters.schema import RowSchema

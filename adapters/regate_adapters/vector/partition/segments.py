@@ -11,7 +11,7 @@ from typing import TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from regate_adapters.vector.local.vectors import Floats, Holding, Places, Vectors
+from regate_adapters.vector.partition.vectors import Floats, Holding, Places, Vectors
 
 Truth: TypeAlias = NDArray[np.bool_]
 

@@ -10,9 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from regate_adapters.vector.keywords import Posting, Scores, bm25, fused
-from regate_adapters.vector.local.partition import Partition
-from regate_adapters.vector.local.segments import Segment, Truth
-from regate_adapters.vector.local.vectors import Places
+from regate_adapters.vector.partition.partition import Partition
+from regate_adapters.vector.partition.segments import Segment, Truth
+from regate_adapters.vector.partition.vectors import Places
 from regate_adapters.vector.words import number_of, words_of
 from regate_orchestrator.filters.expression import Expression
 from regate_orchestrator.ports import Query

@@ -1,5 +1,5 @@
-"""The chunks of one tenant in one store, in memory: read from the file once, and brought up to date by what
-has changed since. `ranking.py`, the counterpart, searches them.
+"""The chunks of one tenant in one store, in memory: read once, and brought up to date by what has changed
+since. `ranking.py`, the counterpart, searches them.
 """
 
 from __future__ import annotations
@@ -11,10 +11,9 @@ from typing import Final, Protocol, TypeAlias
 
 import numpy as np
 
-from regate_adapters.vector.local.columns import Columns, Row
-from regate_adapters.vector.local.scope import Changes, Scope
-from regate_adapters.vector.local.segments import Loaded, Segment, Truth, Words, merged, segment_of
-from regate_adapters.vector.local.vectors import Holding, Places
+from regate_adapters.vector.partition.columns import Columns, Row
+from regate_adapters.vector.partition.segments import Loaded, Segment, Truth, Words, merged, segment_of
+from regate_adapters.vector.partition.vectors import Holding, Places
 
 _READ_ROWS: Final = 4_096
 _MOST_DEAD: Final = 0.3
@@ -27,8 +26,20 @@ counts.
 """
 
 
+@dataclass(frozen=True, slots=True)
+class Changes:
+    """How often chunks were added, and how often removed."""
+
+    added: int
+    removed: int
+
+    def are_after(self, others: Changes) -> bool:
+        """Return whether these are the others, or all of them and more."""
+        return self.added >= others.added and self.removed >= others.removed
+
+
 class Reader(Protocol):
-    """Reads what is kept of a scope, as it is at one moment. Numbers only ever grow."""
+    """Reads what is kept of a partition, as it is at one moment. Numbers only ever grow."""
 
     def numbers(self) -> Sequence[int]:
         """Return the numbers of all chunks that are there, ascending."""
@@ -47,9 +58,10 @@ class Reader(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Partition:
-    """The chunks of a scope after these changes. It never changes; `refreshed` returns another one."""
+    """The chunks of a tenant in a store, or of a whole store, after these changes. It never changes;
+    `refreshed` returns another one.
+    """
 
-    scope: Scope
     dimensions: int
     changes: Changes
     segments: tuple[Segment, ...]
@@ -65,9 +77,9 @@ class Partition:
         return sum(segment.size for segment in self.segments) + 500 * len(self.stamps)
 
     @classmethod
-    def empty(cls, scope: Scope, dimensions: int, holding: Holding) -> Partition:
+    def empty(cls, dimensions: int, holding: Holding) -> Partition:
         """Return one of which nothing has been read, which holds its vectors so."""
-        return cls(scope, dimensions, Changes(0, 0), (), (), (), Columns([]), holding)
+        return cls(dimensions, Changes(0, 0), (), (), (), Columns([]), holding)
 
     def refreshed(self, reader: Reader, changes: Changes) -> Partition:
         """Return the partition as it is after these changes, which the reader must see."""
@@ -75,7 +87,7 @@ class Partition:
         if changes.removed != self.changes.removed:
             there = reader.numbers()
             if self.is_sparse(there):
-                anew = Partition.empty(self.scope, self.dimensions, self.holding)
+                anew = Partition.empty(self.dimensions, self.holding)
                 return replace(anew.refreshed(reader, Changes(changes.added, 0)), changes=changes)
             live = self._live_among(there)
         stamps, columns = self.stamps, self.columns
