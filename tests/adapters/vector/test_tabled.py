@@ -27,7 +27,7 @@ from regate_adapters.testing.vector.suite import (
     vector_store_conformance,
 )
 from regate_adapters.vector.faiss.engine import FlatIndex, faiss_store
-from regate_adapters.vector.local.partitions import MEMORY
+from regate_adapters.vector.local.partitions import MEMORY, Partitions
 from regate_adapters.vector.local.schema import connect
 from regate_adapters.vector.local.store import TabledVectorStore, local_store
 from regate_adapters.vector.memory.store import MemoryVectorStore
@@ -355,3 +355,34 @@ async def test_a_directory_that_another_process_uses_is_refused(tmp_path: Path, 
             await opening(tmp_path).__aenter__()
     async with opening(tmp_path) as again:
         await again.check()
+
+
+async def test_who_has_much_costs_nobody_else_what_is_kept_in_memory(tmp_path: Path) -> None:
+    dice = random.Random(2)
+    few, many = (
+        [
+            Chunk(
+                f"{tenant}/file-1/1/{index:06d}",
+                FileId("file-1"),
+                index,
+                "",
+                unit(dice),
+                {**STAMP, "tenant": tenant},
+                {},
+            )
+            for index in range(count)
+        ]
+        for tenant, count in (("acme", 5), ("globex", 400))
+    )
+    partitions = Partitions(SCHEMA, memory=20_000)
+    async with TabledVectorStore(tmp_path, SCHEMA, partitions, engine="The engine") as store:
+        await store.create(VS, dimensions=DIMENSIONS)
+        await store.add(VS, [*few, *many])
+        for tenant, count in (("acme", 5), ("globex", 400), ("acme", 5)):
+            plan = Matching(Compare("eq", ("tenant",), tenant))
+            found = await store.search(VS, Query(QUERY, 500), plan=plan)
+            assert len(found.candidates) == count
+        kept = [partition.size for partition in partitions._partitions.values()]
+
+    assert len(kept) == 1
+    assert sum(kept) == partitions._kept < 20_000

@@ -60,15 +60,20 @@ class Partitions:
 
     def _keep(self, scope: Scope, partition: Partition) -> None:
         """Keep the partition in memory, and let go of those that were searched longest ago beyond its
-        bound.
+        bound. One that is larger than the bound by itself is not kept: whoever has much costs nobody else
+        theirs.
         """
         with self._lock:
             before = self._partitions.get(scope)
             if before is not partition:
-                self._kept += partition.size - (0 if before is None else before.size)
+                if before is not None:
+                    self._kept -= self._partitions.pop(scope).size
+                if partition.size > self._memory:
+                    return
+                self._kept += partition.size
                 self._partitions[scope] = partition
             self._partitions.move_to_end(scope)
-            while self._kept > self._memory and self._partitions:
+            while self._kept > self._memory:
                 longest_ago, oldest = self._partitions.popitem(last=False)
                 self._loading.pop(longest_ago, None)
                 self._kept -= oldest.size

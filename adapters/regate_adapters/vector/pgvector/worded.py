@@ -125,8 +125,9 @@ class Words:
             if not entry.partition.changes.are_after(changes):
                 fetched = await self._fetched(cursor, store, place, entry, tenant)
                 entry.partition = await asyncio.to_thread(entry.partition.refreshed, fetched, changes)
-                self._forget()
-        return await asyncio.to_thread(ranked, entry.partition, expression, query, similar=similar)
+                self._forget(key)
+            partition = entry.partition
+        return await asyncio.to_thread(ranked, partition, expression, query, similar=similar)
 
     async def chosen(
         self, cursor: Cursor, store: StoreId, place: Place, numbers: Sequence[int]
@@ -175,9 +176,15 @@ class Words:
     def _row(self, stamp: str, attributes: str) -> Row:
         return {**self._schema.canonical(shown_json(stamp)), "attributes": shown_json(attributes)}
 
-    def _forget(self) -> None:
-        """Let go of what was searched longest ago beyond the bound."""
-        kept = sum(entry.partition.size for entry in self._entries.values())
-        while kept > self._memory and self._entries:
-            _, oldest = self._entries.popitem(last=False)
-            kept -= oldest.partition.size
+    def _forget(self, last: tuple[StoreId, str | None]) -> None:
+        """Let go of what was searched longest ago beyond the bound; or of the last alone where it is larger
+        than the bound by itself, so that whoever has much costs nobody else theirs.
+        """
+        sizes = {key: entry.partition.size for key, entry in self._entries.items()}
+        if sizes.get(last, 0) > self._memory:
+            del self._entries[last]
+            return
+        kept = sum(sizes.values())
+        while kept > self._memory:
+            longest_ago, _ = self._entries.popitem(last=False)
+            kept -= sizes[longest_ago]
