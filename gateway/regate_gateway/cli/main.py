@@ -14,6 +14,7 @@ from typing import Any
 import click
 
 from regate_gateway.cli.audit_command import audit
+from regate_gateway.cli.eval_command import evaluate
 from regate_gateway.cli.key_commands import key
 from regate_gateway.cli.options import config_option, data_dir_option, overrides
 from regate_gateway.cli.prompt_commands import prompt
@@ -120,6 +121,7 @@ main.add_command(prompt)
 main.add_command(audit)
 main.add_command(key)
 main.add_command(usage)
+main.add_command(evaluate)
 
 
 @main.group()
