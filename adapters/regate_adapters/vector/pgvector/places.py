@@ -35,6 +35,18 @@ class Place:
     removed: int
 
 
+async def make_place(cursor: Cursor, store: StoreId, dimensions: int) -> None:
+    """Make the store's place if it is not there. What it counts begins with the time, so that a store that
+    is made again under its old name is never taken for what it was.
+    """
+    statement = sql.SQL(
+        """INSERT INTO stores (id, dimensions, added, removed) SELECT {}, {}, now, now
+           FROM (SELECT (extract(epoch FROM clock_timestamp()) * 1000000)::bigint AS now) AS clock
+           ON CONFLICT (id) DO NOTHING"""
+    ).format(sql.Placeholder(), sql.Placeholder())
+    await cursor.execute(statement, [stored_text(store), dimensions])
+
+
 async def place_or_none(cursor: Cursor, store: StoreId, *, lock: bool = False) -> Place | None:
     """Return as `place_of` does, and None for a store that has no place."""
     await cursor.execute(_LOCKED_PLACE if lock else _PLACE, [stored_text(store)])

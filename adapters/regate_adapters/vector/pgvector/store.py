@@ -29,6 +29,7 @@ from regate_adapters.vector.pgvector.places import (
     count_chunks,
     delete_chunks,
     delete_generation,
+    make_place,
     place_of,
     place_or_none,
 )
@@ -133,12 +134,7 @@ class PgVectorStore:
         """
         async with self._transaction("create", store, write=True) as cursor:
             await make_chunk_table(cursor, dimensions)
-            await cursor.execute(
-                sql.SQL(
-                    "INSERT INTO stores (id, dimensions) VALUES ({}, {}) ON CONFLICT (id) DO NOTHING"
-                ).format(sql.Placeholder(), sql.Placeholder()),
-                [stored_text(store), dimensions],
-            )
+            await make_place(cursor, store, dimensions)
             if (await place_of(cursor, store)).dimensions != dimensions:
                 raise VectorStoreUnavailable(f"store {store} has vectors of another length than {dimensions}")
 
