@@ -214,7 +214,7 @@ def test_each_command_and_option_of_regate_that_is_shown_exists(path: Path) -> N
         own = (
             [["verify"], ["show"], ["receipt"], ["key"]] if words[0] == "audit" else []
         )  # it reads records itself
-        is_group = words[0] in {"policy", "config", "prompt", "key"} or words[1:2] in own
+        is_group = words[0] in {"policy", "config", "prompt", "key", "store"} or words[1:2] in own
         command = words[: 2 if is_group else 1]
         helped = CliRunner().invoke(main, [*command, "--help"])
         options = [word.partition("=")[0] for word in words if word.startswith("--")]

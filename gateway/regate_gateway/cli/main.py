@@ -18,6 +18,7 @@ from regate_gateway.cli.eval_command import evaluate
 from regate_gateway.cli.key_commands import key
 from regate_gateway.cli.options import config_option, data_dir_option, overrides
 from regate_gateway.cli.prompt_commands import prompt
+from regate_gateway.cli.store_command import store
 from regate_gateway.cli.usage_command import usage
 from regate_gateway.workbench.commands import policy
 from regate_orchestrator.errors import ConfigurationError
@@ -122,6 +123,7 @@ main.add_command(audit)
 main.add_command(key)
 main.add_command(usage)
 main.add_command(evaluate)
+main.add_command(store)
 
 
 @main.group()

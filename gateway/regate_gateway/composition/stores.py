@@ -10,17 +10,26 @@ from typing import Protocol, runtime_checkable
 
 from regate_adapters.files.readers.extract import WorkerExtractor
 from regate_adapters.state.store import SqlStateStore
-from regate_gateway.composition.opening import open_blobs, open_vector_engines, starting
+from regate_gateway.composition.opening import (
+    open_blobs,
+    open_policy,
+    open_vector_engines,
+    row_schemas_in,
+    starting,
+)
 from regate_gateway.composition.outside.upstreams import open_models, open_rankers
+from regate_gateway.composition.succession import succession
 from regate_gateway.config.retrieval_settings import Vector
 from regate_gateway.config.settings import Settings
 from regate_gateway.config.state_settings import server_options, state_url
 from regate_orchestrator.documents.embedding import EmbeddingModels
+from regate_orchestrator.errors import ConfigurationError
 from regate_orchestrator.filters.schema import RowSchema
 from regate_orchestrator.ports import BlobStore, Extractor, StateStore, VectorStore
 from regate_orchestrator.retrieval.engines import VectorEngines
+from regate_orchestrator.retrieval.moving import Moved, StoreMover, Tell
 from regate_orchestrator.retrieval.ranking import Ranker
-from regate_orchestrator.values import Clock
+from regate_orchestrator.values import Clock, StoreId
 
 _log = logging.getLogger("regate.gateway")
 
@@ -82,3 +91,35 @@ async def _vectors(vector: Vector, engines: Mapping[str, VectorStore], state: St
             extra={"detail": f"{placed} vector stores of an earlier version are in {vector.default}"},
         )
     return VectorEngines(engines, default=vector.default, placed=state.vector_stores.engine_of)
+
+
+async def move_store(settings: Settings, store: StoreId, engine: str, tell: Tell) -> Moved:
+    """Move the store to this engine. Raises `MoveRefused`, `VectorStoreUnavailable`, and `ConfigurationError`
+    when a gateway runs or anything cannot be opened.
+    """
+    place = settings.vector.stores.get(engine)
+    if place is not None and place.kind == "memory":
+        raise ConfigurationError(
+            f"the engine {engine} keeps its vectors in memory, which ends with this command"
+        )
+    async with AsyncExitStack() as stack:
+        if not stack.enter_context(succession(settings.data_dir)).is_held:
+            raise ConfigurationError(f"a gateway uses {settings.data_dir}: stop it first")
+        setting, url = state_url(settings.state)
+        opening = SqlStateStore.open(url, setting=setting, server=server_options(settings.state))
+        state = await stack.enter_async_context(opening)
+        if state.membership.is_shared and (others := await state.membership.others_present()):
+            raise ConfigurationError(
+                f"{others} gateways use the state database: stop them first (one that was killed counts for "
+                "a minute)"
+            )
+        schema = await _chunk_schema(settings)
+        engines = await open_vector_engines(stack, settings.vector, schema)
+        return await StoreMover(state.vector_stores, engines, tell).move(store, engine)
+
+
+async def _chunk_schema(settings: Settings) -> RowSchema:
+    """Return the chunk schema of the policies in force."""
+    async with AsyncExitStack() as stack:
+        policy = await open_policy(stack, settings)
+        return row_schemas_in(policy.directory)["chunk"]

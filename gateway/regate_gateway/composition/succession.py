@@ -26,6 +26,11 @@ class Succession:
         self._descriptor = descriptor
 
     @property
+    def is_held(self) -> bool:
+        """Whether this process holds the directory, so that no gateway that uses it runs."""
+        return self._descriptor is not None
+
+    @property
     def before(self) -> GatewayId | None:
         """Return who held the directory before and has ended; None where nobody is known to have."""
         if self._descriptor is None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final, Literal, Protocol, TypeAlias
 
@@ -168,6 +168,16 @@ class VectorStore(Protocol):
     async def generations(self, store: StoreId) -> frozenset[str]:
         """Return which generations have chunks in the store; none for a store that is not there. For
         housekeeping: may be slow.
+        """
+        ...
+
+    def chunks(self, store: StoreId) -> AsyncIterator[Sequence[Chunk]]:
+        """Yield all chunks of the store, whole, in pages and in any order: what `add` was given, vectors up
+        to the precision of 32-bit floats. Those stamped under other required fields than the present must
+        be left out.
+
+        For moving a store: may be slow, and nothing may write to the store meanwhile. Raises
+        `VectorStoreUnavailable` for a store that is not there.
         """
         ...
 

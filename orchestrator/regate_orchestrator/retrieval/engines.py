@@ -9,7 +9,8 @@ configuration where that says nothing.
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager
 from typing import Final
 
 from regate_orchestrator.authz.decisions import Allow
@@ -64,7 +65,8 @@ class VectorEngines:
 
     async def add(self, store: StoreId, chunks: Sequence[Chunk]) -> None:
         """Store the chunks in the store's engine."""
-        await (await self._of(store)).add(store, chunks)
+        async with self._at(store) as place:
+            await place.add(store, chunks)
 
     async def modes(self, store: StoreId) -> frozenset[Mode]:
         """Return the modes in which the store's engine searches."""
@@ -74,11 +76,13 @@ class VectorEngines:
         """Return what the store's engine finds."""
         if isinstance(plan, Nothing):  # must do no IO, so it is not asked where the store is either
             return Found((), total=0, permitted=0, exhausted=True)
-        return await (await self._of(store)).search(store, query, plan=plan)
+        async with self._at(store) as place:
+            return await place.search(store, query, plan=plan)
 
     async def texts(self, store: StoreId, ids: Sequence[str], *, tenant: str) -> Mapping[str, str]:
         """Return the texts of those of these chunks of the tenant that are there."""
-        return await (await self._of(store)).texts(store, ids, tenant=tenant)
+        async with self._at(store) as place:
+            return await place.texts(store, ids, tenant=tenant)
 
     async def restamp(
         self,
@@ -91,9 +95,10 @@ class VectorEngines:
         attributes: Mapping[str, Scalar],
     ) -> int:
         """Store the chunks of the generation once more in the store's engine."""
-        return await (await self._of(store)).restamp(
-            store, file, generation=generation, target=target, stamp=stamp, attributes=attributes
-        )
+        async with self._at(store) as place:
+            return await place.restamp(
+                store, file, generation=generation, target=target, stamp=stamp, attributes=attributes
+            )
 
     async def remove(self, store: StoreId, file: FileId, *, generation: str | None = None) -> None:
         """Remove the chunks of the file, or of one generation of it."""
@@ -104,15 +109,23 @@ class VectorEngines:
         """Return which generations the store's engine has of it."""
         return frozenset().union(*[await place.generations(store) for place in await self._wherever(store)])
 
+    async def chunks(self, store: StoreId) -> AsyncIterator[Sequence[Chunk]]:
+        """Yield all chunks of the store out of its engine."""
+        async with self._at(store) as place:
+            async for page in place.chunks(store):
+                yield page
+
     async def is_shared(self, store: StoreId) -> bool:
         """Return whether other programs may write to the store's engine."""
         return any([await place.is_shared(store) for place in await self._wherever(store)])
 
     async def drop(self, store: StoreId) -> None:
-        """Remove the store and all its chunks."""
+        """Remove the store and all its chunks; from every engine once its row is gone, since a move that was
+        broken off may have left some in another.
+        """
+        self._known.pop(store, None)
         for place in await self._wherever(store):
             await place.drop(store)
-        self._known.pop(store, None)
 
     async def check(self) -> None:
         """Raise `VectorStoreUnavailable` when the engine of new stores would not answer."""
@@ -121,6 +134,18 @@ class VectorEngines:
     async def check_engine(self, engine: str) -> None:
         """Raise `VectorStoreUnavailable` when this engine would not answer."""
         await self._engines[engine].check()
+
+    @asynccontextmanager
+    async def _at(self, store: StoreId) -> AsyncIterator[VectorStore]:
+        """Yield the store's engine. Once that fails, its row is asked again where the store is: it is moved
+        while no gateway runs (`moving.py`), and one that ran all the same must not go on at the old place.
+        """
+        place = await self._of(store)
+        try:
+            yield place
+        except VectorStoreUnavailable:
+            self._known.pop(store, None)
+            raise
 
     async def _of(self, store: StoreId) -> VectorStore:
         engine = await self._engine_of(store)
@@ -136,7 +161,7 @@ class VectorEngines:
         return list(self._engines.values()) if engine is None else [self._named(engine, store)]
 
     async def _engine_of(self, store: StoreId) -> str | None:
-        if store in self._known:  # a store never moves
+        if store in self._known:
             self._known.move_to_end(store)
             return self._known[store]
         engine = await self._placed(store)

@@ -129,6 +129,18 @@ class ExpiredStore:
 
 
 @dataclass(frozen=True, slots=True)
+class StoreContents:
+    """What a vector store is known to hold, of all tenants, and in which engine: how many chunks each
+    generation has that counts, and how many files are in progress.
+    """
+
+    engine: str
+    dimensions: int
+    generations: Mapping[str, int]
+    in_progress: int
+
+
+@dataclass(frozen=True, slots=True)
 class StoreChanges:
     """What an update of a vector store changes. What is None stays as it is; so it never undoes what
     another update changed meanwhile.

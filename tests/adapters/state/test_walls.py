@@ -101,8 +101,12 @@ MAINTENANCE: Final = {
     "orphaned_blobs": {"forget", "due"},
     "orphaned_chunks": {"reserve", "take", "forget", "waiting", "unknown_generations"},
     "uploads": {"forget"},
-    # `update`: a store that its owner lets expire does so for all tenants that use it.
-    "vector_stores": {"engine_of", "next_after", "place", "update", "expired", "empty_expired"},
+    # `update`: a store that its owner lets expire does so for all tenants that use it. `contents`, `move`: an
+    # operator moves a store with what all tenants have in it.
+    "vector_stores": {
+        *("engine_of", "next_after", "place", "contents", "move"),
+        *("update", "expired", "empty_expired"),
+    },
     "events": {"forget", "_logged"},
     "idempotency_keys": {"forget"},
     "permits": {"forget"},

@@ -4,6 +4,8 @@ another than its own.
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from regate_adapters.testing.vector.suite import SCHEMA, Check, hostile_chunks, vector_store_conformance
@@ -156,3 +158,29 @@ async def test_new_store_is_where_the_policy_says_else_in_the_default() -> None:
 async def test_engine_that_is_not_configured_gets_no_store(engine: Json) -> None:
     with pytest.raises(PolicyUnavailable):
         World().engines.for_new(Allow("r1", {"placement": engine}))
+
+
+async def test_a_store_that_was_moved_is_looked_for_again_once_its_old_engine_has_it_no_more() -> None:
+    world = World()
+    await world.furnish()
+    assert await count(world.engines, ONE) == 1
+    await world.second.create(ONE, dimensions=len(VECTOR))
+    await world.second.add(ONE, [CHUNK, replace(CHUNK, id="acme/file-1/moved/000001")])
+    world.rows.engines[ONE] = "second"
+    await world.first.drop(ONE)
+
+    with pytest.raises(VectorStoreUnavailable):
+        await count(world.engines, ONE)
+    assert await count(world.engines, ONE) == 2
+
+
+async def test_what_a_broken_off_move_left_goes_with_the_store() -> None:
+    world = World()
+    await world.furnish()
+    await world.second.create(ONE, dimensions=len(VECTOR))
+    await world.second.add(ONE, [CHUNK])
+    del world.rows.engines[ONE]
+
+    await world.engines.drop(ONE)
+
+    assert [await engine.generations(ONE) for engine in (world.first, world.second)] == [frozenset()] * 2

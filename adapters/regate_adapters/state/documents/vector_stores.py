@@ -7,6 +7,7 @@ from __future__ import annotations
 from typing import Any, cast
 
 from sqlalchemy import ColumnElement, Select, and_, delete, exists, func, insert, select, update
+from sqlalchemy.ext.asyncio import AsyncConnection
 
 from regate_adapters.state.database import Database
 from regate_adapters.state.documents.orphaned_chunks import commit, leave_behind, place_of, reserve
@@ -18,7 +19,7 @@ from regate_adapters.state.tables import attachments, store_activity, vector_sto
 from regate_adapters.state.visibility import deletable_store, has_expired, named, visible_store, within
 from regate_orchestrator.filters.expression import FilterPlan
 from regate_orchestrator.principal import Principal
-from regate_orchestrator.rows import ExpiredStore, Page, Rows, StoreChanges, StoreRow
+from regate_orchestrator.rows import ExpiredStore, Page, Rows, StoreChanges, StoreContents, StoreRow
 from regate_orchestrator.values import StoreId
 
 _SHAPE = RowShape(
@@ -92,6 +93,23 @@ class VectorStoreState:
                 update(vector_stores).where(vector_stores.c.engine.is_(None)).values(engine=engine)
             )
         return placed.rowcount
+
+    async def contents(self, store: StoreId) -> StoreContents | None:
+        """Return what the store holds, of all tenants; None for one that is absent."""
+        async with self._database.maintenance.reading() as connection:
+            return await _contents(connection, store)
+
+    async def move(self, store: StoreId, *, expected: StoreContents, engine: str) -> bool:
+        """Record that the store is in this engine; return False when it holds anything else than was
+        expected.
+        """
+        row = named(vector_stores.c.id, store)
+        async with self._database.maintenance.writing() as connection:
+            await connection.execute(select(vector_stores.c.id).where(row).with_for_update())
+            if await _contents(connection, store) != expected:
+                return False
+            await connection.execute(update(vector_stores).where(row).values(engine=engine))
+        return True
 
     async def page(self, principal: Principal, plan: FilterPlan, page: Page) -> Rows[StoreRow]:
         """Return a page of the vector store rows that the plan permits."""
@@ -224,6 +242,27 @@ class VectorStoreState:
             else:
                 await connection.execute(update(store_activity).where(activity).values(empties_at=None))
         return emptied
+
+
+async def _contents(connection: AsyncConnection, store: StoreId) -> StoreContents | None:
+    row = (
+        await connection.execute(
+            select(vector_stores.c.engine, vector_stores.c.dimensions).where(named(vector_stores.c.id, store))
+        )
+    ).one_or_none()
+    if row is None:
+        return None
+    own = attachments.c.store_id == store
+    counting = select(attachments.c.generation, attachments.c.chunks).where(
+        own, attachments.c.status == "completed"
+    )
+    running = select(func.count()).where(own, attachments.c.status == "in_progress")
+    return StoreContents(
+        row.engine or "",
+        row.dimensions,
+        {one.generation: one.chunks for one in await connection.execute(counting)},
+        await connection.scalar(running) or 0,
+    )
 
 
 def _active(at: Any, days: int | None) -> dict[str, Any]:

@@ -204,6 +204,41 @@ async def _generations_are_those_with_chunks_in_the_store(store: VectorStore) ->
         expect(f"generations in {name}", expected=set(), actual=set(await store.generations(name)))
 
 
+async def _all_chunks_are_read_as_they_were_stored(store: VectorStore) -> None:
+    stored = {
+        chunk.id: chunk for chunk in [*hostile_chunks(), *_chunks(_EARLIER), *_chunks(_LATER, count=1_100)]
+    }
+    await _filled(store, list(stored.values()))
+    read = [chunk async for page in store.chunks(_STORE) for chunk in page]
+    expect("each chunk once", expected=sorted(stored), actual=sorted(chunk.id for chunk in read))
+    for chunk in read:
+        expect(f"chunk {chunk.id}", expected=_shown(stored[chunk.id]), actual=_shown(chunk))
+        pairs = zip(stored[chunk.id].vector, chunk.vector, strict=True)
+        if not all(math.isclose(one, other, abs_tol=1e-6) for one, other in pairs):
+            raise ConformanceFailure(f"the vector of {chunk.id} is not the one that was stored")
+
+
+async def _no_chunks_are_read_of_an_empty_store_and_an_absent_one_is_refused(store: VectorStore) -> None:
+    await _filled(store)
+    expect("chunks", expected=[], actual=[one async for page in store.chunks(_STORE) for one in page])
+    try:
+        async for page in store.chunks(_ABSENT):
+            raise ConformanceFailure(f"a store that is not there has {len(page)} chunks")
+    except VectorStoreUnavailable:
+        return
+    raise ConformanceFailure("a store that is not there passes for one without chunks")
+
+
+def _shown(chunk: Chunk) -> tuple[object, ...]:
+    """Return all of the chunk but its vector, in a form that tells booleans from numbers."""
+    stamp = repr(sorted(SCHEMA.canonical(chunk.stamp).items()))
+    attributes = {
+        key: (isinstance(value, bool), float(value) if isinstance(value, int) else value)
+        for key, value in chunk.attributes.items()
+    }
+    return chunk.file_id, chunk.index, chunk.text, stamp, attributes
+
+
 def _other_stamp() -> JsonObject:
     """Return a stamp that has the required fields only, so that a field of another which is
     orphaned shows.
@@ -222,4 +257,6 @@ GENERATION_CHECKS: Final[tuple[Callable[[VectorStore], Awaitable[None]], ...]] =
     _copying_what_is_not_there_copies_nothing,
     _a_copy_with_a_stamp_not_as_declared_is_not_stored,
     _generations_are_those_with_chunks_in_the_store,
+    _all_chunks_are_read_as_they_were_stored,
+    _no_chunks_are_read_of_an_empty_store_and_an_absent_one_is_refused,
 )

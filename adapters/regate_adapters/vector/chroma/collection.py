@@ -14,7 +14,7 @@ from regate_adapters.vector.chroma.layout import FILE_KEY, VERSION_KEY, ChromaLa
 from regate_adapters.vector.ranking import Rows, best, cosines
 from regate_orchestrator.documents.generations import generation_of
 from regate_orchestrator.errors import VectorStoreUnavailable
-from regate_orchestrator.ports import Candidate, Vector
+from regate_orchestrator.ports import Candidate, Chunk, Vector
 from regate_orchestrator.values import FileId
 
 if TYPE_CHECKING:
@@ -42,6 +42,23 @@ def listed(collection: Collection, *, offset: int) -> list[str]:
     """
     ids: list[str] = collection.get(limit=_LISTED_ROWS, offset=offset, include=[])["ids"]
     return ids
+
+
+def chunks_from(
+    collection: Collection, layout: ChromaLayout, *, offset: int
+) -> tuple[int | None, list[Chunk]]:
+    """Return the chunks of the present schema version among those beyond the offset that can be read at
+    once, and where to go on; None at the end.
+    """
+    got = collection.get(limit=_READ_ROWS, offset=offset, include=["documents", "metadatas", "embeddings"])
+    version, found = layout.prefix + VERSION_KEY, []
+    for *row, vector in zip(got["ids"], got["documents"], got["metadatas"], got["embeddings"], strict=True):
+        if row[2].get(version) == layout.version:
+            one = layout.candidate(*row, score=0.0)
+            found.append(
+                Chunk(one.id, one.file_id, one.index, one.text, vector.tolist(), one.stamp, one.attributes)
+            )
+    return (offset + _READ_ROWS if len(got["ids"]) == _READ_ROWS else None), found
 
 
 def pages(ids: Sequence[str], rows: int = _READ_ROWS) -> Iterator[list[str]]:

@@ -13,9 +13,10 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Final, Self, TypeVar
@@ -24,6 +25,7 @@ import numpy as np
 
 from regate_adapters.vector.chroma.collection import (
     DIMENSIONS,
+    chunks_from,
     dimensions_of,
     ids_of,
     is_behind,
@@ -178,6 +180,13 @@ class ChromaVectorStore:
     async def generations(self, store: StoreId) -> frozenset[str]:
         """Return which generations have chunks in the store, of any schema version."""
         return await self._read("generations", store, lambda: self._generations(store))
+
+    async def chunks(self, store: StoreId) -> AsyncIterator[Sequence[Chunk]]:
+        """Yield the store's chunks of the present schema version, in the order in which Chroma lists them."""
+        offset: int | None = 0
+        while offset is not None:
+            offset, page = await self._read("chunks", store, partial(self._chunks, store, offset))
+            yield page
 
     async def is_shared(self, store: StoreId) -> bool:  # noqa: ARG002 — of every store the same
         """Return what the place says."""
@@ -362,6 +371,10 @@ class ChromaVectorStore:
             while collection is not None and (page := listed(collection, offset=len(ids))):
                 ids += page
         return frozenset(map(generation_of, ids))
+
+    def _chunks(self, store: StoreId, offset: int) -> tuple[int | None, list[Chunk]]:
+        with self._collection(store) as collection:
+            return chunks_from(collection, self._layout.at(store), offset=offset)
 
     def _drop(self, store: StoreId) -> None:
         from chromadb.errors import NotFoundError

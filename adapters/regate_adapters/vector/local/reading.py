@@ -6,11 +6,13 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final
 
+import numpy as np
+
 from regate_adapters.vector.local.schema import Connection, shown, stored
 from regate_adapters.vector.local.writing import Place
 from regate_adapters.vector.partition.ranking import Ranked
 from regate_orchestrator.filters.schema import RowSchema
-from regate_orchestrator.ports import Candidate
+from regate_orchestrator.ports import Candidate, Chunk
 from regate_orchestrator.values import FileId
 
 _MOST_ASKED: Final = 500
@@ -53,6 +55,31 @@ def texts_of(
         version,
     )
     return {shown(identifier): shown(text) for identifier, text in rows}
+
+
+def chunks_after(connection: Connection, place: Place, last: int, *, version: str) -> tuple[int, list[Chunk]]:
+    """Return the store's next chunks of this schema version beyond that number, and the last one's number;
+    none at the end.
+    """
+    rows = connection.execute(
+        "SELECT chunks.number, id, file, place, text, vector, stamp.stamp, attributes FROM chunks "
+        "JOIN stamps AS stamp ON stamp.number = chunks.stamp JOIN texts ON texts.number = chunks.number "
+        "WHERE chunks.store = ? AND chunks.number > ? AND version = ? ORDER BY chunks.number LIMIT ?",
+        [place.number, last, version, _MOST_ASKED],
+    ).fetchall()
+    chunks = [
+        Chunk(
+            shown(identifier),
+            FileId(shown(file)),
+            index,
+            shown(text),
+            np.frombuffer(vector, dtype=np.float32).tolist(),
+            json.loads(stamp),
+            json.loads(attributes),
+        )
+        for _, identifier, file, index, text, vector, stamp, attributes in rows
+    ]
+    return (rows[-1][0] if rows else last), chunks
 
 
 def _rows(connection: Connection, query: str, wanted: Sequence[object], *values: object) -> Iterator[Any]:

@@ -8,7 +8,8 @@ score nor the time it takes. The plan is applied before anything is ranked.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import Final, Protocol, Self
@@ -16,7 +17,7 @@ from typing import Final, Protocol, Self
 from regate_adapters.vector.local import writing
 from regate_adapters.vector.local.database import Database
 from regate_adapters.vector.local.partitions import MEMORY, Partitions
-from regate_adapters.vector.local.reading import candidates_of, texts_of
+from regate_adapters.vector.local.reading import candidates_of, chunks_after, texts_of
 from regate_adapters.vector.local.schema import PYTHONS, Connection, Library, shown, stored, version_of
 from regate_adapters.vector.local.writing import Place, Stamped, Written, place_of, place_or_none
 from regate_adapters.vector.partition.ranking import Ranked
@@ -161,6 +162,17 @@ class TabledVectorStore:
             return frozenset(shown(generation) for (generation,) in found)
 
         return await self._database.read(read)
+
+    async def chunks(self, store: StoreId) -> AsyncIterator[Sequence[Chunk]]:
+        """Yield the store's chunks of the present schema version, in the order of their numbers."""
+
+        def read(last: int, connection: Connection) -> tuple[int, list[Chunk]]:
+            return chunks_after(connection, place_of(connection, store), last, version=self._version)
+
+        last, page = await self._database.read(partial(read, 0))
+        while page:
+            yield page
+            last, page = await self._database.read(partial(read, last))
 
     async def is_shared(self, store: StoreId) -> bool:  # noqa: ARG002 — of every store the same
         """Return False: the file is this program's alone."""

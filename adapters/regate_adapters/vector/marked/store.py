@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from typing import Final
 
@@ -161,6 +162,12 @@ class MarkedVectorStore:
         if await self._engine.dimensions(store) is None:
             return frozenset()
         return frozenset([generation_of(row.id) async for row in self._rows(store, True)])
+
+    async def chunks(self, store: StoreId) -> AsyncIterator[Sequence[Chunk]]:
+        """Yield the store's chunks of the present schema version, with the engine's pages."""
+        await self._dimensions(store)
+        async for page in self._engine.rows(store, Has((self._marking.version,)), vectors=True):
+            yield [replace(self._marking.chunk(row.id, row.document), vector=row.vector) for row in page]
 
     async def is_shared(self, store: StoreId) -> bool:  # noqa: ARG002 — of every store the same
         """Return whether other programs may write to the engine."""

@@ -8,7 +8,7 @@ What the other stores do differently is their bug (its proof and theirs is
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -123,6 +123,10 @@ class MemoryVectorStore:
         """Return which generations have chunks in the store."""
         place = self._stores.get(store)
         return frozenset() if place is None else frozenset(map(generation_of, place.chunks))
+
+    async def chunks(self, store: StoreId) -> AsyncIterator[Sequence[Chunk]]:
+        """Yield all chunks of the store."""
+        yield list(self._place(store).chunks.values())
 
     async def is_shared(self, store: StoreId) -> bool:  # noqa: ARG002 — of every store the same
         """Return False: this memory is this program's alone."""

@@ -11,13 +11,15 @@ from psycopg import sql
 
 from regate_adapters.vector.pgvector.pool import Cursor
 from regate_adapters.vector.pgvector.schema import chunk_table
-from regate_adapters.vector.pgvector.values import stored_text
+from regate_adapters.vector.pgvector.values import shown_chunk, stored_text
 from regate_orchestrator.errors import VectorStoreUnavailable
+from regate_orchestrator.ports import Chunk
 from regate_orchestrator.values import FileId, StoreId
 
 _PLACE: Final = sql.SQL("SELECT dimensions, chunks, added, removed FROM stores WHERE id = {}").format(
     sql.Placeholder()
 )
+_READ_ROWS: Final = 500
 _LOCKED_PLACE: Final = sql.SQL("{} FOR UPDATE").format(_PLACE)
 GENERATION: Final = sql.SQL("regexp_replace(id, '/[^/]*$', '')")
 """Of which generation a chunk is, by its id, as `generations.generation_of` has it."""
@@ -84,6 +86,22 @@ async def delete_generation(
     )
     await cursor.execute(bound, [stored_text(store), stored_text(file), stored_text(generation)])
     return cursor.rowcount
+
+
+async def chunks_after(cursor: Cursor, store: StoreId, last: str, *, version: str) -> tuple[str, list[Chunk]]:
+    """Return the store's next chunks of this schema version beyond that id, and the last id; none at the
+    end.
+    """
+    dimensions = (await place_of(cursor, store)).dimensions
+    statement = sql.SQL(
+        "SELECT id, file, index, text, stamp::text, attributes::text, embedding::text FROM {} "
+        "WHERE store = {} AND id > {} AND version = {} ORDER BY id LIMIT {}"
+    )
+    slots = [sql.Placeholder()] * 4
+    values = [stored_text(store), last, version, _READ_ROWS]
+    await cursor.execute(statement.format(chunk_table(dimensions), *slots), values)
+    rows = await cursor.fetchall()
+    return (rows[-1][0] if rows else last), [shown_chunk(*row) for row in rows]
 
 
 async def count_chunks(cursor: Cursor, store: StoreId, *, added: int = 0, removed: int = 0) -> None:

@@ -26,6 +26,7 @@ from regate_adapters.vector.guard import one_tenant, tenant_of
 from regate_adapters.vector.pgvector.places import (
     GENERATION,
     Place,
+    chunks_after,
     count_chunks,
     delete_chunks,
     delete_generation,
@@ -305,6 +306,16 @@ class PgVectorStore:
                 [stored_text(store)],
             )
             return frozenset(shown_text(generation) for (generation,) in await cursor.fetchall())
+
+    async def chunks(self, store: StoreId) -> AsyncIterator[Sequence[Chunk]]:
+        """Yield the store's chunks of the present schema version, in the order of their ids."""
+        last = ""
+        while True:
+            async with self._transaction("chunks", store) as cursor:
+                last, page = await chunks_after(cursor, store, last, version=self._version)
+            if not page:
+                return
+            yield page
 
     async def is_shared(self, store: StoreId) -> bool:  # noqa: ARG002 — of every store the same
         """Return True: any program that reaches the database may write."""

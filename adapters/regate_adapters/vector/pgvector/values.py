@@ -15,7 +15,8 @@ import re
 from collections.abc import Mapping
 from typing import Any, Final
 
-from regate_orchestrator.values import Json
+from regate_orchestrator.ports import Chunk
+from regate_orchestrator.values import FileId, Json
 
 _ESCAPED: Final = {
     "\x00": "\x01\x02\x02",
@@ -55,6 +56,21 @@ def stored_json(value: Json) -> str:
 def shown_json(text: str | bytes) -> Any:
     """Return the value of a stored JSON text."""
     return _shown(json.loads(text))
+
+
+def shown_chunk(
+    identifier: str, file: str, index: int, text: str, stamp: str, attributes: str, vector: str
+) -> Chunk:
+    """Return the chunk that was stored in these columns."""
+    return Chunk(
+        shown_text(identifier),
+        FileId(shown_text(file)),
+        index,
+        shown_text(text),
+        json.loads(vector),
+        shown_json(stamp),
+        shown_json(attributes),
+    )
 
 
 def _stored(value: Json) -> Any:

@@ -6,7 +6,7 @@ named might still belong among the best; `merging.py`, the counterpart, says whe
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Final
 
@@ -85,6 +85,10 @@ class WordedVectorStore:
     async def generations(self, store: StoreId) -> frozenset[str]:
         """Return which generations have chunks in either."""
         return await self._vectors.generations(store) | await self._words.generations(store)
+
+    def chunks(self, store: StoreId) -> AsyncIterator[Sequence[Chunk]]:
+        """Yield the store's chunks, as the engine has them that keeps their vectors."""
+        return self._vectors.chunks(store)
 
     async def is_shared(self, store: StoreId) -> bool:
         """Return whether other programs may write to either."""

@@ -6,7 +6,7 @@ from typing import Protocol
 
 from regate_orchestrator.filters.expression import FilterPlan
 from regate_orchestrator.principal import Principal
-from regate_orchestrator.rows import ExpiredStore, Page, Rows, StoreChanges, StoreRow
+from regate_orchestrator.rows import ExpiredStore, Page, Rows, StoreChanges, StoreContents, StoreRow
 from regate_orchestrator.values import StoreId
 
 
@@ -30,6 +30,16 @@ class VectorStoreState(Protocol):
     async def place(self, *, engine: str) -> int:
         """Record this engine for all stores of which none is recorded, and return how many: those of
         an earlier version. At start only.
+        """
+        ...
+
+    async def contents(self, store: StoreId) -> StoreContents | None:
+        """Return what the store holds, of all tenants; None when there is no such row."""
+        ...
+
+    async def move(self, store: StoreId, *, expected: StoreContents, engine: str) -> bool:
+        """Record that the store is in this engine. In one transaction; must return False and change nothing
+        when it holds anything else than was expected.
         """
         ...
 
