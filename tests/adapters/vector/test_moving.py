@@ -17,7 +17,7 @@ from tests.orchestrator.scripted import ANN
 from tests.postgres import VERSIONS, Postgres
 
 from regate_adapters.vector.chroma.store import ChromaVectorStore
-from regate_adapters.vector.local.store import LocalVectorStore
+from regate_adapters.vector.local.store import local_store
 from regate_adapters.vector.marked.store import MarkedVectorStore
 from regate_adapters.vector.memory.store import MemoryVectorStore
 from regate_adapters.vector.pgvector.store import PgVectorStore
@@ -100,7 +100,7 @@ async def moving(request: pytest.FixtureRequest, world: World, tmp_path: Path) -
         async def made(kind: str) -> VectorStore:
             match kind:
                 case "local":
-                    return await stack.enter_async_context(LocalVectorStore(tmp_path / "local", SCHEMA))
+                    return await stack.enter_async_context(local_store(tmp_path / "local", SCHEMA))
                 case "chroma":
                     return await stack.enter_async_context(ChromaVectorStore(tmp_path / "chroma", SCHEMA))
                 case "marked":

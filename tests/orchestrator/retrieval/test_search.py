@@ -42,9 +42,10 @@ from regate_orchestrator.filters.expression import (
 from regate_orchestrator.filters.schema import FieldSpec, RowSchema
 from regate_orchestrator.guards.checking import Guards
 from regate_orchestrator.metrics import Metrics
-from regate_orchestrator.ports import Chunk, Embedder, Found, PolicyEngine, Query, Vector
+from regate_orchestrator.ports import Chunk, Embedder, Found, Fusion, Mode, PolicyEngine, Query, Vector
 from regate_orchestrator.principal import Principal
 from regate_orchestrator.retrieval import search as module
+from regate_orchestrator.retrieval.ranking import BY_DEFAULT, Ranking, RankingDefaults
 from regate_orchestrator.retrieval.search import Retrieval, Search
 from regate_orchestrator.retrieval.stores import OpenStore
 from regate_orchestrator.rows import Attachment, FileRow, OrphanedChunks, StoreChanges, StoreRow
@@ -99,6 +100,8 @@ class World:
         self.vectors: Engine = Engine()
         self.now = NOW
 
+    defaults = RankingDefaults("vector")
+
     def retrieval(
         self, *others: Embedder, gate: bool = False, engine: PolicyEngine | None = None
     ) -> Retrieval:
@@ -112,6 +115,7 @@ class World:
             models=EmbeddingModels(Compass(), *others),
             store_schema=STORES,
             post_filtered=frozenset({"main"} if gate else {"another"}),
+            defaults=self.defaults,
             clock=lambda: self.now,
             metrics=self.metrics,
         )
@@ -236,6 +240,28 @@ async def test_each_text_is_searched_by_its_own_vector(world: World) -> None:
     assert asked == [(text, direction(int(text)), "vector") for text in ("0", "90")]
 
 
+async def test_mode_and_weights_are_those_of_the_search_or_of_the_deployment(world: World) -> None:
+    await world.put("a", [0, 90])
+    weights, others = Fusion(0.2, 0.8), Fusion(1, 0, by="rank")
+    world.defaults = RankingDefaults(fusion=weights)
+    for ranking in (BY_DEFAULT, Ranking(mode="keyword"), Ranking(mode="hybrid", fusion=others)):
+        await world.found(ranking=ranking)
+    asked = [(query.mode, query.fusion) for query in world.vectors.queries]
+
+    assert asked == [("hybrid", weights), ("keyword", weights), ("hybrid", others)]
+
+
+@pytest.mark.parametrize("wanted", [None, "keyword", "hybrid"])
+def test_default_that_an_engine_does_not_serve_is_a_search_by_vectors(wanted: Mode | None) -> None:
+    assert RankingDefaults(wanted).mode_of(BY_DEFAULT, frozenset({"vector"})) == "vector"
+
+
+def test_mode_that_is_asked_for_and_not_served_is_refused() -> None:
+    with pytest.raises(InvalidRequest) as refused:
+        RankingDefaults().mode_of(Ranking(mode="keyword"), frozenset({"vector"}))
+    assert (refused.value.code, refused.value.param) == ("search_mode_not_supported", "search_mode")
+
+
 async def test_each_store_is_searched_with_its_own_model(world: World) -> None:
     other = await _other_store(world)
     await world.put("a", [0, 90])
@@ -299,7 +325,7 @@ async def test_hits_are_the_permitted_chunks_best_first(world: World) -> None:
 
     assert await world.found() == ["1", "3", "70"]
     assert await world.found(limit=2) == ["1", "3"]
-    assert await world.found(threshold=0.9) == ["1", "3"]
+    assert await world.found(ranking=Ranking(0.9)) == ["1", "3"]
 
 
 async def test_ties_are_broken_by_chunk_id(world: World) -> None:

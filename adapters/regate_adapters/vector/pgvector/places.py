@@ -104,6 +104,13 @@ async def chunks_after(cursor: Cursor, store: StoreId, last: str, *, version: st
     return (rows[-1][0] if rows else last), [shown_chunk(*row) for row in rows]
 
 
+async def drop_place(cursor: Cursor, store: StoreId, place: Place) -> None:
+    """Delete the store's place and all its chunks."""
+    await delete_chunks(cursor, store, place.dimensions, column="store", values=[stored_text(store)])
+    statement = sql.SQL("DELETE FROM stores WHERE id = {}").format(sql.Placeholder())
+    await cursor.execute(statement, [stored_text(store)])
+
+
 async def count_chunks(cursor: Cursor, store: StoreId, *, added: int = 0, removed: int = 0) -> None:
     """Note that so many chunks of the store were added and removed."""
     statement = sql.SQL(

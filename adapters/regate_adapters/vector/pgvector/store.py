@@ -30,6 +30,7 @@ from regate_adapters.vector.pgvector.places import (
     count_chunks,
     delete_chunks,
     delete_generation,
+    drop_place,
     make_place,
     place_of,
     place_or_none,
@@ -326,13 +327,7 @@ class PgVectorStore:
         async with self._transaction("drop", store, write=True) as cursor:
             place = await place_or_none(cursor, store, lock=True)
             if place is not None:
-                await delete_chunks(
-                    cursor, store, place.dimensions, column="store", values=[stored_text(store)]
-                )
-                await cursor.execute(
-                    sql.SQL("DELETE FROM stores WHERE id = {}").format(sql.Placeholder()),
-                    [stored_text(store)],
-                )
+                await drop_place(cursor, store, place)
 
     async def check(self) -> None:
         """Raise `VectorStoreUnavailable` when the database does not answer within a short time, or
