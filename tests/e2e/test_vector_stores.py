@@ -560,6 +560,59 @@ async def test_content_is_whole_for_the_client_and_in_pages_for_whoever_asks(wor
     assert (bad, stale.status_code) == ([400] * 4, 400)
 
 
+async def test_a_file_is_split_at_its_headings_and_says_so(world: World) -> None:
+    alice = world.client("alice", "acme")
+    store = (await alice.vector_stores.create(name="s")).id
+    file = await uploaded(alice, "leave.md", "# Leave\n\n## Parental\n\nSixteen weeks.\n\n# Pay\n\nMonthly.")
+    strategy: Any = {"type": "heading", "heading": {"max_chunk_size_tokens": 200}}
+    attached = await alice.vector_stores.files.create_and_poll(
+        file, vector_store_id=store, chunking_strategy=strategy, poll_interval_ms=50
+    )
+    whole = [part.text async for part in alice.vector_stores.files.content(file, vector_store_id=store)]
+    found = await alice.vector_stores.search(store, query="parental leave")
+
+    assert whole == ["Leave > Parental\n\nSixteen weeks.", "Pay\n\nMonthly."]
+    assert found.data[0].content[0].text == whole[0]
+    assert attached.chunking_strategy is not None
+    assert {"type": "heading", "heading": {"max_chunk_size_tokens": 200}}.items() <= (
+        attached.chunking_strategy.model_dump().items()
+    )
+
+
+@pytest.mark.parametrize(
+    ("strategy", "member", "code"),
+    [
+        ({"type": "heading"}, "heading", "missing_required_parameter"),
+        ({"type": "page", "heading": {}}, "page", "missing_required_parameter"),
+        (
+            {"type": "heading", "heading": {"max_chunk_size_tokens": 99}},
+            "heading.max_chunk_size_tokens",
+            "integer_below_min_value",
+        ),
+        (
+            {"type": "page", "page": {"max_chunk_size_tokens": "800"}},
+            "page.max_chunk_size_tokens",
+            "invalid_type",
+        ),
+        ({"type": "page", "page": {"overlap": 1}}, "page.overlap", "unknown_parameter"),
+        ({"type": "sentence"}, "type", "invalid_value"),
+    ],
+)
+async def test_a_strategy_that_cannot_be_is_refused_by_its_member(
+    world: World, strategy: dict[str, Any], member: str, code: str
+) -> None:
+    alice = world.client("alice", "acme")
+    store = (await alice.vector_stores.create(name="s")).id
+    file = await uploaded(alice, "a.md", "text")
+    async with world.http("alice", "acme") as http:
+        answer = await http.post(
+            f"/vector_stores/{store}/files", json={"file_id": file, "chunking_strategy": strategy}
+        )
+    error = answer.json()["error"]
+
+    assert (answer.status_code, error["param"], error["code"]) == (400, f"chunking_strategy.{member}", code)
+
+
 # ---------------------------------------------------------------- search
 
 

@@ -24,6 +24,7 @@ from regate_orchestrator.rows import (
     PromptRow,
     PromptVersion,
     ResponseRow,
+    Sections,
     StoreChanges,
     StoredItem,
     StoreRow,
@@ -231,6 +232,8 @@ def attachment_columns(row: Attachment) -> Columns:
         "generation": row.generation,
         "attempts": row.attempts,
         "batch_id": row.batch_id,
+        "section_kind": row.sections and row.sections.kind,
+        "section_tokens": row.sections and row.sections.max_tokens,
     }
 
 
@@ -255,6 +258,7 @@ def attachment_row(row: AnyRow) -> Attachment:
         generation=row.generation,
         attempts=row.attempts,
         batch_id=row.batch_id,
+        sections=row.section_kind and Sections(row.section_kind, row.section_tokens),
     )
 
 

@@ -32,7 +32,7 @@ from regate_adapters.state.column_types import EXACT, QUERIED, metadata
 
 __all__ = ["api_keys", "metadata", "usage"]  # and all that is here
 
-REVISION: Final = "own_responses"
+REVISION: Final = "sections"
 """The newest migration (`migrations/`), which made the schema what it is here. A database of an older
 one is upgraded when it is opened.
 """
@@ -179,6 +179,8 @@ attachments: Final = Table(
     Column("leased_until", BigInteger, nullable=False, server_default="0"),
     Column("batch_id", EXACT),
     Column("ordinal", BigInteger),
+    Column("section_kind", EXACT),
+    Column("section_tokens", Integer),
     PrimaryKeyConstraint("store_id", "file_id"),
     # INVARIANT: the tenant is part of the key, so an attachment can never be of another tenant than its file.
     ForeignKeyConstraint(["file_id", "tenant"], ["files.id", "files.tenant"], ondelete="CASCADE"),

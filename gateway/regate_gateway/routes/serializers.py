@@ -118,14 +118,16 @@ def attachment_object(row: Attachment) -> JsonObject:
         "status": row.status,
         "last_error": error,
         "attributes": dict(row.requested),
-        "chunking_strategy": {
-            "type": "static",
-            "static": {
-                "max_chunk_size_tokens": row.max_chunk_tokens,
-                "chunk_overlap_tokens": row.overlap_tokens,
-            },
-        },
+        "chunking_strategy": _chunking_strategy(row),
     }
+
+
+def _chunking_strategy(row: Attachment) -> JsonObject:
+    if row.sections is not None:
+        kind = row.sections.kind
+        return {"type": kind, kind: {"max_chunk_size_tokens": row.sections.max_tokens}}
+    sizes = {"max_chunk_size_tokens": row.max_chunk_tokens, "chunk_overlap_tokens": row.overlap_tokens}
+    return {"type": "static", "static": sizes}
 
 
 def conversation_object(row: ConversationRow) -> JsonObject:

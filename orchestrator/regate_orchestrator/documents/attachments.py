@@ -31,7 +31,7 @@ from regate_orchestrator.errors import (
 from regate_orchestrator.filters.expression import Scalar
 from regate_orchestrator.filters.schema import RowSchema
 from regate_orchestrator.ports import StateStore, VectorStore
-from regate_orchestrator.rows import Attachment, FileBatch, FileRow, OrphanedChunks, StoreRow
+from regate_orchestrator.rows import Attachment, FileBatch, FileRow, OrphanedChunks, Sections, StoreRow
 from regate_orchestrator.values import Clock, FileId, Json, JsonObject, StoreId, wall_clock
 
 _log = logging.getLogger("regate.attaching")
@@ -47,7 +47,7 @@ class Wanted:
     """A file that a client wants in a store. `sent` are the attributes as sent; `param` names the file in the
     request.
 
-    `chunking` None: as fits the store's embedding model.
+    `chunking` None: as fits the store's embedding model. `sections`: where each of these is to be a chunk.
     """
 
     file_id: FileId
@@ -55,6 +55,7 @@ class Wanted:
     attributes: SplitAttributes
     chunking: Chunking | None
     param: str
+    sections: Sections | None = None
 
 
 class Attachments:
@@ -94,7 +95,9 @@ class Attachments:
         """
         self._models.require([store])
         chunkings = [one.chunking or self._models.chunking(store) for one in wanted]
-        self._models.require_chunks_that_fit(store, chunkings)
+        sizes = [one.max_tokens for one in chunkings]
+        sizes += [one.sections.max_tokens for one in wanted if one.sections is not None]
+        self._models.require_chunks_that_fit(store, sizes)
         rows = await self._state.files.named(context.principal, [one.file_id for one in wanted])
         documents = [
             Document(one.file_id, self._document(rows.get(one.file_id), one.attributes)) for one in wanted
@@ -129,6 +132,7 @@ class Attachments:
                 overlap_tokens=chunking.overlap_tokens,
                 policy_revision=outcome.decision.revision,
                 principal=context.principal.as_input(),
+                sections=one.sections,
             )
             for one, outcome, chunking in zip(wanted, decided, chunkings, strict=True)
         ]

@@ -45,10 +45,10 @@ class EmbeddingModels:
         """Return how files of the store are split where the client does not say."""
         return default_chunking(self._limits.get(store.embedder))
 
-    def require_chunks_that_fit(self, store: StoreRow, chunkings: Sequence[Chunking]) -> None:
-        """Raise `InvalidRequest` for chunks that may be larger than what the store's model takes."""
+    def require_chunks_that_fit(self, store: StoreRow, sizes: Sequence[int]) -> None:
+        """Raise `InvalidRequest` for chunks of so many tokens of which the store's model takes fewer."""
         limit = self._limits.get(store.embedder)
-        if limit is not None and any(one.max_tokens > limit for one in chunkings):
+        if limit is not None and any(size > limit for size in sizes):
             message = (
                 f"'max_chunk_size_tokens' must be at most {limit}: the embedding model of the vector store "
                 f"{store.id} takes no more."

@@ -256,7 +256,8 @@ class Ingestion:
         except UnreadableFile as error:
             return _Failed(error.code, error.message, lasting=True)
         except TextTooLong as error:
-            advice = f"Attach it again with a 'max_chunk_size_tokens' below {leased.max_chunk_tokens}."
+            size = leased.sections.max_tokens if leased.sections else leased.max_chunk_tokens
+            advice = f"Attach it again with a 'max_chunk_size_tokens' below {size}."
             message = (
                 f"A chunk of the file is longer than what the embedding model takes{error.limit_text}. "
                 f"{advice}"
@@ -286,6 +287,7 @@ class Ingestion:
             tenant=principal.tenant,
             max_tokens=leased.max_chunk_tokens,
             overlap_tokens=leased.overlap_tokens,
+            sections=leased.sections,
         )
         if not texts:
             raise UnreadableFile("invalid_file", "The file holds no text.")

@@ -7,6 +7,7 @@ from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 from typing import Protocol
 
+from regate_orchestrator.rows import Sections
 from regate_orchestrator.values import FileId
 
 
@@ -79,9 +80,10 @@ class Extractor(Protocol):
         tenant: str,
         max_tokens: int,
         overlap_tokens: int,
+        sections: Sections | None = None,
     ) -> list[str]:
-        """Return the file's text in chunks of at most `max_tokens` tokens, in order. Raises
-        `UnreadableFile`.
+        """Return the file's text in chunks of at most `max_tokens` tokens, in order; where `sections` are
+        wanted and the file has such, in chunks of these. Raises `UnreadableFile`.
         """
         ...
 

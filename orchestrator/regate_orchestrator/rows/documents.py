@@ -154,6 +154,16 @@ class StoreChanges:
 
 
 @dataclass(frozen=True, slots=True)
+class Sections:
+    """The parts of a document of which each is a chunk: what stands below a heading, or on a page. One that
+    is longer than `max_tokens` is split further.
+    """
+
+    kind: Literal["heading", "page"]
+    max_tokens: int
+
+
+@dataclass(frozen=True, slots=True)
 class Attachment:
     """A file in a vector store. All its chunks carry `stamp` (policy fields) and `attributes` (the client's,
     without `regate.` keys).
@@ -184,6 +194,8 @@ class Attachment:
     attempts: int = 0
     """How often a worker has begun."""
     batch_id: BatchId | None = None
+    sections: Sections | None = None
+    """Where each of these is wanted as a chunk. The other sizes are for a file that has none of them."""
 
 
 @dataclass(frozen=True, slots=True)

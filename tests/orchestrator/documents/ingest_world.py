@@ -23,7 +23,7 @@ from regate_orchestrator.filters.schema import FieldSpec, RowSchema
 from regate_orchestrator.metrics import Metrics
 from regate_orchestrator.ports import Chunk, Found, Query
 from regate_orchestrator.principal import Principal
-from regate_orchestrator.rows import Attachment, FileRow, StoreRow
+from regate_orchestrator.rows import Attachment, FileRow, Sections, StoreRow
 from regate_orchestrator.values import FileId, StoreId
 
 VS, FILE = StoreId("vs_1"), FileId("file-1")
@@ -71,6 +71,7 @@ class Reader:
         tenant: str,
         max_tokens: int,
         overlap_tokens: int,
+        sections: Sections | None = None,
     ) -> list[str]:
         self.reading.append(filename)
         self.began.release()

@@ -27,6 +27,7 @@ from regate_adapters.files.readers.server_process import Ended, ServerProcess
 from regate_orchestrator.errors import ExtractionUnavailable
 from regate_orchestrator.places import Places
 from regate_orchestrator.ports import UnreadableFile
+from regate_orchestrator.rows import Sections
 
 _log = logging.getLogger("regate.files")
 
@@ -88,13 +89,19 @@ class WorkerExtractor:
         tenant: str,
         max_tokens: int,
         overlap_tokens: int,
+        sections: Sections | None = None,
     ) -> list[str]:
         """Return the file's text in chunks. See `ports.Extractor.chunks`."""
-        split = {"max_tokens": max_tokens, "overlap_tokens": overlap_tokens}
+        request = {
+            "filename": filename,
+            "split": {"max_tokens": max_tokens, "overlap_tokens": overlap_tokens},
+            "sections": None
+            if sections is None
+            else {"kind": sections.kind, "max_tokens": sections.max_tokens},
+            "nice": _INGESTION_IS_NICER,
+        }
         async with self._ingestion.in_turn(tenant):
-            return await self._read(
-                local, {"filename": filename, "split": split, "nice": _INGESTION_IS_NICER}
-            )
+            return await self._read(local, request)
 
     async def text(
         self, source: AbstractAsyncContextManager[Path] | bytes, *, filename: str, tenant: str

@@ -63,14 +63,19 @@ def read(request: dict[str, Any], file: BinaryIO) -> bytes:
 
 
 def _answer(request: dict[str, Any], file: BinaryIO) -> dict[str, Any]:
-    from regate_adapters.files.splitting import split
-    from regate_adapters.files.text.formats import read_text
+    from regate_adapters.files.sections import without_marks
+    from regate_adapters.files.splitting import split, split_by
+    from regate_adapters.files.text.formats import read_marked, read_text
 
     filename = request["filename"]
     try:
-        text = read_text(file, filename=filename)
-        wanted = request["split"]
-        chunks = [text] if wanted is None else split(text, filename=filename, **wanted)
+        wanted, sections = request["split"], request.get("sections")
+        if wanted is None:
+            chunks = [read_text(file, filename=filename)]
+        else:
+            text = read_marked(file, filename=filename)
+            by_sections = None if sections is None else split_by(text=text, filename=filename, **sections)
+            chunks = by_sections or split(without_marks(text), filename=filename, **wanted)
         return (
             {"chunks": chunks} if chunks else {"code": "invalid_file", "message": "The file holds no text."}
         )

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import BinaryIO, Final
 
 from regate_adapters.files.text.html_text import declared_encoding, html_text
+from regate_adapters.files.text.marks import MARKS
 from regate_adapters.files.text.office_text import office_text
 from regate_adapters.files.text.opendocument_text import epub_text, opendocument_text
 from regate_adapters.files.text.other_text import mail_text, notebook_text, workbook_text
@@ -30,19 +31,29 @@ _HEAD: Final = 512
 _SHAPES: Final = re.compile("[\ufb00-\ufdff\ufe70-\ufefc]+")
 """Ligatures and the shapes that Arabic and Hebrew letters take: what is searched for are the letters."""
 _UNSEEN: Final = re.compile("[\x00-\x08\x0b\x0e-\x1f\u00ad\u200b\u2060\ufeff\ufffd-\uffff]")
+_UNSEEN_BUT_MARKS: Final = re.compile(f"(?![{MARKS}]){_UNSEEN.pattern}")
+_MARKS: Final = re.compile(f"[{MARKS}]")
 
 
 def read_text(file: BinaryIO, *, filename: str) -> str:
     """Return the file's text: valid Unicode with plain line ends, not empty, of bounded length. Raises
     `Unreadable`.
     """
-    written = _bounded(_read(file, filename, depth=0))
+    return _clean(read_marked(file, filename=filename))
+
+
+def read_marked(file: BinaryIO, *, filename: str) -> str:
+    """Return the file's text with the marks of its pages and headings (`marks.py`). Raises as `read_text`
+    does.
+    """
+    marked = _bounded(_read(file, filename, depth=0))
+    written = _MARKS.sub("", marked).strip()
     text = _clean(written)
     if not written:
         raise Unreadable("invalid_file", "The file holds no text.")
     if not text or is_gibberish(written):
         raise Unreadable("invalid_file", "What the file holds cannot be read as text.")
-    return text
+    return _clean(marked, _UNSEEN_BUT_MARKS)
 
 
 def _read(file: BinaryIO, filename: str, *, depth: int) -> Iterable[str]:
@@ -87,11 +98,11 @@ def _bounded(parts: Iterable[str]) -> str:
     return "\n\n".join(kept)
 
 
-def _clean(text: str) -> str:
+def _clean(text: str, unseen: re.Pattern[str] = _UNSEEN) -> str:
     """Return the characters that somebody would search for: letters, not the shapes in which they are
     written.
     """
-    valid = _UNSEEN.sub("", text.encode(errors="replace").decode())
+    valid = unseen.sub("", text.encode(errors="replace").decode())
     letters = _SHAPES.sub(lambda found: unicodedata.normalize("NFKC", found[0]), valid)
     return re.sub(r"\n{3,}", "\n\n", re.sub(r"\r\n?", "\n", letters)).strip()
 

@@ -11,6 +11,8 @@ import re
 from html.parser import HTMLParser
 from typing import Final
 
+from regate_adapters.files.text.marks import HEADING_END, MARKS, heading_mark
+
 _BLOCKS: Final = frozenset(
     (
         *(
@@ -59,6 +61,8 @@ _DECLARED: Final = re.compile(
     rb"""<meta[^>]{0,200}?charset\s*=\s*["']?\s*([A-Za-z0-9_.:-]{1,40})""", re.IGNORECASE
 )
 _HEAD_BYTES: Final = 256 * 1024
+_HEADINGS: Final = {f"h{level}": heading_mark(level) for level in range(1, 7)}
+_AT_MARKS: Final = re.compile(rf"[ \t]*([{MARKS}])[ \t]*")
 
 
 def declared_encoding(data: bytes) -> str | None:
@@ -81,12 +85,18 @@ def declared_encoding(data: bytes) -> str | None:
 
 
 def html_text(markup: str) -> str:
-    """Return the text, a block on each line, the cells of a table's row with tabs between them."""
+    """Return the text, a block on each line, the cells of a table's row with tabs between them, headings
+    marked.
+    """
     reader = _Reader()
     reader.feed(markup)
     reader.close()
-    lines = (re.sub(r"[ \t]*\t[ \t]*", "\t", line).strip() for line in "".join(reader.parts).split("\n"))
+    lines = (_trimmed(line) for line in "".join(reader.parts).split("\n"))
     return re.sub(r"\n{3,}", "\n\n", "\n".join(lines))
+
+
+def _trimmed(line: str) -> str:
+    return _AT_MARKS.sub(r"\1", re.sub(r"[ \t]*\t[ \t]*", "\t", line).strip())
 
 
 class _Reader(HTMLParser):
@@ -104,7 +114,7 @@ class _Reader(HTMLParser):
             self._hidden_by, self._hidden = tag, 1
         elif tag in _BLOCKS:
             self._kept += tag == "pre"
-            self.parts.append("\n")
+            self.parts.append("\n" + _HEADINGS.get(tag, ""))
 
     def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         if tag not in _UNSEEN:  # one that is closed at once hides nothing
@@ -118,7 +128,7 @@ class _Reader(HTMLParser):
             self.parts.append("\t")
         elif tag in _BLOCKS:
             self._kept -= tag == "pre" and self._kept > 0
-            self.parts.append("\n")
+            self.parts.append(HEADING_END * (tag in _HEADINGS) + "\n")
 
     def handle_data(self, data: str) -> None:
         if not self._hidden:

@@ -15,6 +15,7 @@ import re
 from collections.abc import Callable, Iterator, Mapping
 from typing import BinaryIO, Final
 
+from regate_adapters.files.text.marks import HEADING_END, PAGE, heading_mark
 from regate_adapters.files.text.packages import Package, trimmed
 from regate_adapters.files.text.unreadable import Unreadable, damaged
 
@@ -39,6 +40,11 @@ _WITHOUT_RELATIONS: Final = (
     r"(word|ppt)/((document|header|footer|footnotes|endnotes|comments)\d*"
     r"|slides/slide\d+|notesslides/notesslide\d+|charts/chart\d+|diagrams/data\d+)\.xml"
 )
+_SLIDES: Final = re.compile(r"ppt/slides/[^/]*\.xml", re.IGNORECASE)
+_STYLES: Final = "styles.xml"
+"""The part, beside a document, that says which of its styles are those of headings."""
+_HEADING_NAME: Final = re.compile(r"heading ([1-9])", re.IGNORECASE)
+_MOST_BASES: Final = 10
 _IN_ANOTHER_FORMAT: Final = "aFChunk"
 _SHEETS: Final = re.compile(r"xl/(workbook|worksheets/[^/]*|chartsheets/[^/]*)\.(xml|bin)", re.IGNORECASE)
 """Parts of which `other_text.py` reads the cells, and here what is printed above and below them."""
@@ -122,9 +128,18 @@ class _Reading:
     def _text(self, name: str) -> tuple[str, list[str]]:
         if sheet := _SHEETS.fullmatch(name):
             return ("" if sheet[1].lower() == "workbook" else _printed(self._package.read(name))), []
-        read = _Part()
+        read = _Part(self._heading_styles(name))
         self._package.parse(name, read)
-        return trimmed("".join(read.parts)), read.mentioned
+        text = trimmed("".join(read.parts))
+        return (PAGE + text.strip() if _SLIDES.fullmatch(name) else text), read.mentioned
+
+    def _heading_styles(self, name: str) -> Mapping[str, int]:
+        """Return the levels of the headings that the styles beside this part make, by the styles' ids."""
+        folder, _, part = name.rpartition("/")
+        styles = _Styles()
+        if part.startswith("document"):
+            self._package.parse(posixpath.join(folder, _STYLES), styles)
+        return {style: level for style in styles.known if (level := styles.level(style))}
 
     def _in_another_format(self, name: str) -> str:
         try:
@@ -157,10 +172,54 @@ class _Relations:
     def text(self, text: str) -> None: ...
 
 
-class _Part:
-    """The text of one part: a line for each paragraph, the cells of a row with tabs between them."""
+class _Styles:
+    """The styles of a document: which make a heading, by their name or their outline level, and on which
+    other each is based.
+    """
 
     def __init__(self) -> None:
+        self.known: dict[str, str] = {}
+        self._levels: dict[str, int] = {}
+        self._style = ""
+
+    def start(self, name: str, attributes: Mapping[str, str]) -> None:
+        value = attributes.get("val", "")
+        if name == "style":
+            self._style = attributes.get("styleId", "")
+            self.known[self._style] = ""
+        elif name == "basedOn":
+            self.known[self._style] = value
+        elif name == "name" and (named := _HEADING_NAME.fullmatch(value)):
+            self._levels[self._style] = int(named[1])
+        elif name == "outlineLvl" and (level := _outline_level(value)):
+            self._levels[self._style] = level
+
+    def end(self, name: str) -> None: ...
+
+    def text(self, text: str) -> None: ...
+
+    def level(self, style: str) -> int:
+        """Return the level of the headings that the style makes; 0 when it makes none."""
+        for _ in range(_MOST_BASES):
+            if style in self._levels:
+                return self._levels[style]
+            style = self.known.get(style, "")
+        return 0
+
+
+def _outline_level(value: str) -> int:
+    """Return the level of an outline as that of a heading: the ninth there is plain text."""
+    return int(value) + 1 if value in tuple("012345678") else 0
+
+
+class _Part:
+    """The text of one part: a line for each paragraph, the cells of a row with tabs between them, headings
+    marked.
+    """
+
+    def __init__(self, heading_styles: Mapping[str, int]) -> None:
+        self._heading_styles = heading_styles
+        self._headings: list[int] = []
         self.parts: list[str] = []
         self.mentioned: list[str] = []
         self._open: list[str] = []
@@ -177,12 +236,26 @@ class _Part:
         if name in _BREAKS and within in ("r", "p"):
             self.parts.append(_BREAKS[name])
         self._cells += name == "tc"
+        if self._open[-3:-1] == ["p", "pPr"]:
+            self._begin_heading(name, attributes.get("val", ""))
+
+    def _begin_heading(self, property_: str, value: str) -> None:
+        """Mark the paragraph as a heading if this property makes it one. Those in tables are cells."""
+        depth = len(self._open) - 2
+        level = self._heading_styles.get(value, 0) if property_ == "pStyle" else 0
+        level = _outline_level(value) if property_ == "outlineLvl" else level
+        if level and not self._cells and self._headings[-1:] != [depth]:
+            self._headings.append(depth)
+            self.parts.append(heading_mark(level))
 
     def end(self, name: str) -> None:
         self._open.pop()
         if self._unseen:
             self._unseen -= 1
         elif name == "p":
+            if self._headings[-1:] == [len(self._open) + 1]:
+                self._headings.pop()
+                self.parts.append(HEADING_END)
             self.parts.append(" " if self._cells else "\n\n")
         elif name == "tc":
             self._cells -= 1

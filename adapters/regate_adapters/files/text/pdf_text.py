@@ -12,6 +12,7 @@ from typing import Any, BinaryIO, Final
 import pypdfium2
 import pypdfium2.raw as pdfium
 
+from regate_adapters.files.text.marks import PAGE
 from regate_adapters.files.text.plausible import is_gibberish, is_plain
 from regate_adapters.files.text.unreadable import Unreadable, damaged, protected
 
@@ -26,8 +27,8 @@ _HYPHEN: Final = "\x02"
 
 
 def pdf_text(file: BinaryIO) -> Iterator[str]:
-    """Yield the text of each page. Raises `Unreadable`, also when what is written on most pages is no
-    text, whatever it looks like.
+    """Yield the text of each page, marked as one. Raises `Unreadable`, also when what is written on most
+    pages is no text, whatever it looks like.
     """
     document = _opened(file.read())
     form = document.formenv.raw if document.init_forms() else None
@@ -42,7 +43,7 @@ def pdf_text(file: BinaryIO) -> Iterator[str]:
             hidden += 1
         elif text.strip():
             seen += 1
-            yield text
+            yield PAGE + text.strip()
         if form is not None:
             yield from _typed(form, page)
         page.close()

@@ -12,6 +12,7 @@ from regate_gateway.routes.models import ListQuery
 from regate_orchestrator.documents.chunking import Chunking
 from regate_orchestrator.ports import Fusion
 from regate_orchestrator.retrieval.ranking import Ranking
+from regate_orchestrator.rows import Sections
 
 _MAX_IN_A_BATCH: Final = 2_000
 
@@ -59,23 +60,48 @@ class StaticChunking(RequestModel):
         return self
 
 
-class ChunkingStrategy(RequestModel):
-    """How files are split (OpenAI, "chunking_strategy")."""
+class SectionChunking(RequestModel):
+    """Pieces that are sections or pages."""
 
-    type: Literal["auto", "static"] = Field("auto", description="`auto` leaves it to the gateway.")
+    max_chunk_size_tokens: int = Field(
+        800, ge=100, le=4096, description="What is longer is split into pieces of this size."
+    )
+
+
+class ChunkingStrategy(RequestModel):
+    """How files are split (OpenAI, "chunking_strategy"). `heading` and `page` are extensions."""
+
+    type: Literal["auto", "static", "heading", "page"] = Field(
+        "auto",
+        description=(
+            "`auto` leaves it to the gateway; `heading` makes a piece of what stands below each heading, "
+            "`page` of each page or slide."
+        ),
+    )
     static: StaticChunking | None = Field(None, description="Needed with the type `static`.")
+    heading: SectionChunking | None = Field(None, description="Needed with the type `heading`.")
+    page: SectionChunking | None = Field(None, description="Needed with the type `page`.")
 
     @model_validator(mode="after")
-    def _require_static(self) -> Self:
-        if self.type == "static" and self.static is None:
+    def _require_sizes(self) -> Self:
+        if self.type != "auto" and getattr(self, self.type) is None:
             text = "Missing required parameter: '{place}'."
-            raise misfit(text, code="missing_required_parameter", member="static")
+            raise misfit(text, code="missing_required_parameter", member=self.type)
         return self
+
+    @property
+    def sections(self) -> Sections | None:
+        """Return the sections of which each is a piece; None where only sizes count."""
+        if self.type == "heading" and self.heading is not None:
+            return Sections("heading", self.heading.max_chunk_size_tokens)
+        if self.type == "page" and self.page is not None:
+            return Sections("page", self.page.max_chunk_size_tokens)
+        return None
 
     @property
     def chunking(self) -> Chunking | None:
         """Return the sizes, or None where they are left to us."""
-        if self.type == "auto" or self.static is None:
+        if self.type != "static" or self.static is None:
             return None
         return Chunking(self.static.max_chunk_size_tokens, self.static.chunk_overlap_tokens)
 

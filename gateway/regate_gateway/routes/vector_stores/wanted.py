@@ -61,14 +61,15 @@ def _wanted(
 ) -> Wanted:
     split = split_attributes(attributes, param=attributes_param)
     chunking = None if strategy is None else strategy.chunking
-    return Wanted(FileId(file), cast("dict[str, Scalar]", attributes), split, chunking, param)
+    sections = None if strategy is None else strategy.sections
+    return Wanted(FileId(file), cast("dict[str, Scalar]", attributes), split, chunking, param, sections)
 
 
 def _distinct(found: list[Wanted]) -> list[Wanted]:
     wanted: dict[FileId, Wanted] = {}
     for one in found:
         known = wanted.setdefault(one.file_id, one)
-        if (known.sent, known.chunking) != (one.sent, one.chunking):
+        if (known.sent, known.chunking, known.sections) != (one.sent, one.chunking, one.sections):
             raise InvalidRequest(
                 f"'{one.param}' names a file that is named before, with other attributes.",
                 param=one.param,
