@@ -20,6 +20,7 @@ between translates.
     │   ├── VectorStoreUnavailable  the vector store failed
     │   ├── EmbeddingsUnavailable   the embedder failed
     │   ├── RerankingUnavailable    the reranker failed
+    │   ├── ContextUnavailable      the model that writes contexts of chunks failed
     │   ├── GuardUnavailable        a guard that must look at a text did not
     │   ├── ExtractionUnavailable   a file could not be read now, by no fault of its own
     │   ├── QuotaUnavailable        what was spent so far cannot be counted
@@ -216,6 +217,13 @@ class RerankingUnavailable(Unavailable):
 
     code = "reranking_unavailable"
     default_message = "The ranking model is unavailable. Try again later, or with the ranker 'none'."
+
+
+class ContextUnavailable(Unavailable):
+    """The model that writes the contexts of chunks could not answer."""
+
+    code = "context_unavailable"
+    default_message = "The model that describes passages is unavailable. Try again later."
 
 
 class GuardUnavailable(Unavailable):

@@ -16,6 +16,7 @@ from regate_adapters.state.callers.usage import UsageState
 from regate_adapters.state.database import Database
 from regate_adapters.state.dialects import SERVER_OPTIONS, ServerOptions
 from regate_adapters.state.documents.attachments import AttachmentState
+from regate_adapters.state.documents.contexts import ContextState
 from regate_adapters.state.documents.file_batches import FileBatchState
 from regate_adapters.state.documents.files import FileState
 from regate_adapters.state.documents.leases import LeaseState
@@ -50,6 +51,7 @@ class SqlStateStore:
         self.vector_stores = VectorStoreState(database)
         self.attachments = AttachmentState(database)
         self.file_batches = FileBatchState(database)
+        self.contexts = ContextState(database)
         self.leases = LeaseState(database)
         self.orphaned_chunks = OrphanedChunkState(database)
         self.prompts = PromptState(database)

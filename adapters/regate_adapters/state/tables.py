@@ -32,7 +32,7 @@ from regate_adapters.state.column_types import EXACT, QUERIED, metadata
 
 __all__ = ["api_keys", "metadata", "usage"]  # and all that is here
 
-REVISION: Final = "sections"
+REVISION: Final = "contexts"
 """The newest migration (`migrations/`), which made the schema what it is here. A database of an older
 one is upgraded when it is opened.
 """
@@ -152,6 +152,17 @@ store_activity: Final = Table(
     Column("empties_at", BigInteger),
     PrimaryKeyConstraint("store_id", "tenant"),
     Index(None, "empties_at", "store_id", "tenant"),
+)
+
+chunk_contexts: Final = Table(
+    "chunk_contexts",
+    metadata,
+    Column("file_id", EXACT, nullable=False),
+    Column("tenant", EXACT, nullable=False),
+    Column("digest", EXACT, nullable=False),
+    Column("text", EXACT, nullable=False),
+    PrimaryKeyConstraint("file_id", "digest"),
+    ForeignKeyConstraint(["file_id", "tenant"], ["files.id", "files.tenant"], ondelete="CASCADE"),
 )
 
 attachments: Final = Table(

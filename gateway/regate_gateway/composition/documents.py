@@ -9,6 +9,7 @@ from regate_gateway.composition.decisions import Decisions
 from regate_gateway.composition.stores import Stores
 from regate_gateway.config.settings import Settings
 from regate_orchestrator.documents.attachments import Attachments
+from regate_orchestrator.documents.contexts import Contexts
 from regate_orchestrator.documents.ingestion import Ingestion
 from regate_orchestrator.documents.upload_parts import ChunkedUploads
 from regate_orchestrator.documents.uploads import FileUploads
@@ -47,6 +48,7 @@ def make_documents(
         extractor=stores.extractor,
         models=stores.models,
         vectors=stores.vectors,
+        contexts=_contexts(settings, stores, metrics, clock),
         clock=clock,
         metrics=metrics,
     )
@@ -83,6 +85,13 @@ def make_documents(
     )
     uploads = ChunkedUploads(uploads=state.uploads, files=files, blobs=blobs, clock=clock)
     return Documents(files, uploads, attachments, ingestion, retrieval)
+
+
+def _contexts(settings: Settings, stores: Stores, metrics: Metrics, clock: Clock) -> Contexts | None:
+    chosen, writer = settings.ingestion.context, stores.context_writer
+    if chosen is None or writer is None:
+        return None
+    return Contexts(writer, stores.state, most_chunks=chosen.most_chunks, clock=clock, metrics=metrics)
 
 
 def _ranking(settings: Settings, stores: Stores) -> RankingDefaults:

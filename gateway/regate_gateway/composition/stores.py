@@ -17,7 +17,7 @@ from regate_gateway.composition.opening import (
     row_schemas_in,
     starting,
 )
-from regate_gateway.composition.outside.upstreams import open_models, open_rankers
+from regate_gateway.composition.outside.upstreams import open_context_writer, open_models, open_rankers
 from regate_gateway.composition.succession import succession
 from regate_gateway.config.retrieval_settings import Vector
 from regate_gateway.config.settings import Settings
@@ -25,7 +25,7 @@ from regate_gateway.config.state_settings import server_options, state_url
 from regate_orchestrator.documents.embedding import EmbeddingModels
 from regate_orchestrator.errors import ConfigurationError
 from regate_orchestrator.filters.schema import RowSchema
-from regate_orchestrator.ports import BlobStore, Extractor, StateStore, VectorStore
+from regate_orchestrator.ports import BlobStore, ContextWriter, Extractor, StateStore, VectorStore
 from regate_orchestrator.retrieval.engines import VectorEngines
 from regate_orchestrator.retrieval.moving import Moved, StoreMover, Tell
 from regate_orchestrator.retrieval.ranking import Ranker
@@ -51,6 +51,7 @@ class Stores:
     vectors: VectorEngines
     models: EmbeddingModels
     rankers: Mapping[str, Ranker]
+    context_writer: ContextWriter | None
     blobs: BlobStore
     extractor: Extractor
     pools: Mapping[str, Callable[[], Mapping[str, int]]]
@@ -71,6 +72,7 @@ async def open_stores(
     starting("loading the embedding models")
     models = await open_models(stack, settings)
     rankers = await open_rankers(stack, settings)
+    writer = await open_context_writer(stack, settings)
     starting("opening the file storage")
     blobs = await open_blobs(stack, settings.files)
     extractor = await stack.enter_async_context(WorkerExtractor())
@@ -78,7 +80,7 @@ async def open_stores(
         "state": state.pool_use,
         **{f"vector.{name}": one.pool_use for name, one in engines.items() if isinstance(one, Pooled)},
     }
-    return Stores(state, vectors, models, rankers, blobs, extractor, pools)
+    return Stores(state, vectors, models, rankers, writer, blobs, extractor, pools)
 
 
 async def _vectors(vector: Vector, engines: Mapping[str, VectorStore], state: StateStore) -> VectorEngines:

@@ -166,3 +166,24 @@ class Reranking(Section):
         if taken:
             raise ValueError(f"models: {min(taken)!r} has a meaning of its own; use another name")
         return self
+
+
+class ContextModel(Section):
+    """A chat model of an upstream that writes a short context for each chunk."""
+
+    upstream: Name = Field(description="The upstream to ask. It is shown the tenants' documents.")
+    model: str = Field(min_length=1, description="Its model.")
+    max_tokens: int = Field(default=100, ge=16, le=1_000, description="Tokens of one context.")
+    most_chunks: int = Field(
+        default=500, ge=1, description="A file of more chunks gets no contexts, and the log says so."
+    )
+    timeout_s: float = Field(default=60, gt=0, description="Longest wait for one context.")
+
+
+class Ingesting(Section):
+    """What is done with files before they are found."""
+
+    context: ContextModel | None = Field(
+        default=None,
+        description="A model that writes what chunks leave unsaid, with the keys below. Absent: none.",
+    )

@@ -24,7 +24,7 @@ from regate_gateway.config.files_settings import Files
 from regate_gateway.config.guard_settings import GuardSettings
 from regate_gateway.config.listen_settings import Listen
 from regate_gateway.config.opa_settings import Opa
-from regate_gateway.config.retrieval_settings import Embeddings, Reranking, Vector
+from regate_gateway.config.retrieval_settings import Embeddings, Ingesting, Reranking, Vector
 from regate_gateway.config.state_settings import Redis, State
 from regate_gateway.config.tool_settings import Tools
 from regate_gateway.config.upstream_settings import Upstream, require_plain_routes
@@ -84,6 +84,7 @@ class Settings(BaseSettings):
     files: Files
     embeddings: Embeddings = Field(default_factory=Embeddings)
     reranking: Reranking = Field(default_factory=Reranking)
+    ingestion: Ingesting = Field(default_factory=Ingesting)
     redis: Redis = Field(default_factory=Redis)
     quota: Quota = Field(default_factory=Quota)
     guards: GuardSettings = Field(default_factory=GuardSettings)
@@ -144,6 +145,11 @@ class Settings(BaseSettings):
                 raise ValueError(
                     f"reranking.models.{name}.upstream names {ranker.upstream!r}, which is not in upstreams"
                 )
+        context = self.ingestion.context
+        if context is not None and context.upstream not in names:
+            raise ValueError(
+                f"ingestion.context.upstream names {context.upstream!r}, which is not among upstreams"
+            )
         images = self.tools.image_generation
         if images is not None and images.upstream not in names:
             raise ValueError(

@@ -18,12 +18,21 @@ from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from typing import Final
 
+from regate_orchestrator.documents.contexts import Contexts
 from regate_orchestrator.documents.embedding import EmbeddingModels
 from regate_orchestrator.documents.generations import chunk_id
 from regate_orchestrator.errors import RegateError, StateUnavailable, TextTooLong, Unavailable
 from regate_orchestrator.metrics import Metrics
 from regate_orchestrator.places import Places
-from regate_orchestrator.ports import BlobStore, Chunk, Extractor, StateStore, UnreadableFile, VectorStore
+from regate_orchestrator.ports import (
+    BlobStore,
+    Chunk,
+    Extractor,
+    StateStore,
+    UnreadableFile,
+    VectorStore,
+    in_context,
+)
 from regate_orchestrator.principal import read_principal
 from regate_orchestrator.rows import Attachment, OrphanedChunks
 from regate_orchestrator.values import Clock, wall_clock
@@ -76,6 +85,7 @@ class Ingestion:
         extractor: Extractor,
         models: EmbeddingModels,
         vectors: VectorStore,
+        contexts: Contexts | None = None,
         workers: int = WORKERS,
         pace: Pace = Pace(),
         clock: Clock = wall_clock,
@@ -86,6 +96,7 @@ class Ingestion:
         self._extractor = extractor
         self._models = models
         self._vectors = vectors
+        self._contexts = contexts
         self._pace = pace
         self._work_waits = asyncio.Event()
         self._places = Places(workers)
@@ -291,9 +302,13 @@ class Ingestion:
         )
         if not texts:
             raise UnreadableFile("invalid_file", "The file holds no text.")
+        contexts = [""] * len(texts)
+        if self._contexts is not None:
+            contexts = await self._contexts.of(principal, row.id, texts)
         usage = 0
         for start, batch in _batches(texts):
-            vectors = await embedder.embed(batch, tenant=principal.tenant)
+            around = contexts[start : start + len(batch)]
+            vectors = await embedder.embed(list(map(in_context, batch, around)), tenant=principal.tenant)
             chunks = [
                 Chunk(
                     id=chunk_id(leased.generation, start + offset),
@@ -303,8 +318,9 @@ class Ingestion:
                     vector=vector,
                     stamp=leased.stamp,
                     attributes=leased.attributes,
+                    context=context,
                 )
-                for offset, (text, vector) in enumerate(zip(batch, vectors, strict=True))
+                for offset, (text, vector, context) in enumerate(zip(batch, vectors, around, strict=True))
             ]
             await self._vectors.add(leased.store_id, chunks)
             usage += sum(

@@ -45,6 +45,7 @@ from regate_orchestrator.ports.retrieval import (
     RANK_DAMPING,
     Candidate,
     Chunk,
+    ContextWriter,
     Embedder,
     Found,
     Fusion,
@@ -53,10 +54,13 @@ from regate_orchestrator.ports.retrieval import (
     Reranker,
     Vector,
     VectorStore,
+    WrittenContext,
+    in_context,
 )
 from regate_orchestrator.ports.state import (
     ApiKeyState,
     AttachmentState,
+    ContextState,
     ConversationState,
     EventState,
     FileBatchState,
@@ -111,6 +115,8 @@ __all__ = [
     "CodeFile",
     "CodeKernels",
     "CodeOutcome",
+    "ContextState",
+    "ContextWriter",
     "ConversationState",
     "Counted",
     "DecisionMemory",
@@ -179,4 +185,6 @@ __all__ = [
     "WebPlace",
     "WebQuery",
     "Window",
+    "WrittenContext",
+    "in_context",
 ]

@@ -20,7 +20,8 @@ class Chunk:
     """A chunk to store. Its id is minted by us and names its generation (`documents/generations.py`); `stamp`
     conforms to the chunk schema.
 
-    The vector is of unit length.
+    The vector is of unit length. `context` says what the text leaves unsaid: the chunk is found by its words
+    too, and it is never shown.
     """
 
     id: str
@@ -30,6 +31,17 @@ class Chunk:
     vector: Vector
     stamp: JsonObject
     attributes: Mapping[str, Scalar]
+    context: str = ""
+
+    @property
+    def sought(self) -> str:
+        """Return what the chunk is found by: its words, and its vector where the model makes one of them."""
+        return in_context(self.text, self.context)
+
+
+def in_context(text: str, context: str) -> str:
+    """Return what a chunk of this text and context is found by."""
+    return f"{context}\n{text}" if context else text
 
 
 @dataclass(frozen=True, slots=True)
@@ -216,6 +228,33 @@ class Embedder(Protocol):
         """Return one unit-length vector a text. Caches, if any, must be keyed by tenant. Raises
         `EmbeddingsUnavailable`, and `TextTooLong`.
         """
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class WrittenContext:
+    """What a model wrote of a passage's surroundings, and what it took, as far as it was told."""
+
+    text: str
+    input_tokens: int = 0
+    output_tokens: int = 0
+
+
+class ContextWriter(Protocol):
+    """A model that says where in its document a passage stands. It is shown nothing of another document."""
+
+    @property
+    def model(self) -> str:
+        """Return the model's name, for counting what it took."""
+        ...
+
+    @property
+    def name(self) -> str:
+        """Return all that decides what it writes but document and passage; by it contexts are kept."""
+        ...
+
+    async def write(self, document: str, passage: str) -> WrittenContext:
+        """Return the context, which is not empty. Raises `ContextUnavailable`."""
         ...
 
 

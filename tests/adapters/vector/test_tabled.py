@@ -128,6 +128,7 @@ def drawn(dice: random.Random, file: FileId, generation: int, tenant: str) -> li
             unit(dice),
             stamp,
             {"size": size} if size else {},
+            context=" ".join(dice.choices(WORDS, k=dice.randrange(3))),
         )
         for index in range(dice.randrange(1, 9))
     ]

@@ -15,13 +15,14 @@ from tests.orchestrator.scripted import ANN, Compass
 
 from regate_adapters.state.store import SqlStateStore
 from regate_adapters.vector.memory.store import MemoryVectorStore
+from regate_orchestrator.documents.contexts import Contexts
 from regate_orchestrator.documents.embedding import EmbeddingModels
 from regate_orchestrator.documents.ingestion import Ingestion, Pace
 from regate_orchestrator.errors import VectorStoreUnavailable
 from regate_orchestrator.filters.expression import Everything, FilterPlan
 from regate_orchestrator.filters.schema import FieldSpec, RowSchema
 from regate_orchestrator.metrics import Metrics
-from regate_orchestrator.ports import Chunk, Found, Query
+from regate_orchestrator.ports import Chunk, Embedder, Found, Query
 from regate_orchestrator.principal import Principal
 from regate_orchestrator.rows import Attachment, FileRow, Sections, StoreRow
 from regate_orchestrator.values import FileId, StoreId
@@ -144,13 +145,21 @@ class World:
         self.engine, self.reader = Engine(), Reader()
         self.reader.gate.set()
 
-    def ingestion(self, *, pace: Pace = PACE, metrics: Metrics | None = None) -> Ingestion:
+    def ingestion(
+        self,
+        *,
+        pace: Pace = PACE,
+        metrics: Metrics | None = None,
+        contexts: Contexts | None = None,
+        embedder: Embedder | None = None,
+    ) -> Ingestion:
         return Ingestion(
             state=self.state,
             blobs=Bytes(),
             extractor=self.reader,
-            models=EmbeddingModels(Compass()),
+            models=EmbeddingModels(embedder or Compass()),
             vectors=self.engine,
+            contexts=contexts,
             pace=pace,
             clock=self.clock,
             metrics=metrics,

@@ -58,10 +58,11 @@ async def _a_search_by_words_finds_the_permitted_chunks_with_one_of_them(store: 
     expect("a word that no text has", expected=((), True), actual=(nowhere.candidates, nowhere.exhausted))
     await store.drop(_STORE)
     await store.create(_STORE, dimensions=DIMENSIONS)
-    (last,) = [replace(chunks[0], text="Storm")]
+    last = replace(chunks[0], text="nothing", context="Storm")
     await store.add(_STORE, [last])
     found = await _search(store, "keyword", Everything())
     expect("a store that is made again", expected=[last.id], actual=[one.id for one in found.candidates])
+    expect("a text without its context", expected=["nothing"], actual=[one.text for one in found.candidates])
 
 
 async def _a_hybrid_search_finds_all_that_is_permitted(store: VectorStore) -> None:

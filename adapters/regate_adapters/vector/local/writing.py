@@ -74,7 +74,7 @@ class Written:
     @classmethod
     def of(cls, schema: RowSchema, version: str, chunk: Chunk) -> Written:
         """Return the chunk as it is kept."""
-        numbered = sorted((number_of(word), often) for word, often in words_of(chunk.text).items())
+        numbered = sorted((number_of(word), often) for word, often in words_of(chunk.sought).items())
         return cls(
             Stamped.of(schema, version, chunk.stamp, chunk.attributes),
             stored(chunk.id),

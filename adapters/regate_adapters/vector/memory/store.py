@@ -162,7 +162,7 @@ def _scores(chunks: Sequence[Chunk], query: Query) -> dict[str, float]:
     if query.mode == "vector":
         scores = similarities
     else:
-        counted = [words_of(chunk.text) for chunk in chunks]
+        counted = [words_of(chunk.sought) for chunk in chunks]
         lengths = np.array([float(counts.total()) for counts in counted])
         by_words = bm25(
             [_posting(word, counted) for word in sorted(words_of(query.text))], lengths, len(chunks)

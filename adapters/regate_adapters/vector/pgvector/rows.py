@@ -31,7 +31,7 @@ def row_of(chunk: Chunk, schema: RowSchema) -> dict[str, Any]:
             "stamps": stored_json(chunk.stamp),
             "attributes": stored_json(chunk.attributes),
             "vectors": vector_text(chunk.vector),
-            **dict(zip(("words", "counts"), kept_words(chunk.text), strict=True)),
+            **dict(zip(("words", "counts"), kept_words(chunk.sought), strict=True)),
         }
     except ValueError as error:
         raise VectorStoreUnavailable(

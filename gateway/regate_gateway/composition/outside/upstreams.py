@@ -12,7 +12,7 @@ from regate_gateway.config.retrieval_settings import EmbeddingModel
 from regate_gateway.config.settings import Settings
 from regate_orchestrator.documents.embedding import EmbeddingModels
 from regate_orchestrator.errors import ConfigurationError
-from regate_orchestrator.ports import Embedder
+from regate_orchestrator.ports import ContextWriter, Embedder
 from regate_orchestrator.retrieval.ranking import Ranker
 
 
@@ -59,8 +59,10 @@ async def open_models(stack: AsyncExitStack, settings: Settings) -> EmbeddingMod
     """Return all embedding models, opened on the stack. Raises `ConfigurationError`."""
     chosen = (settings.embeddings, *settings.embeddings.also)
     embedders = [await open_embedder(stack, settings, one) for one in chosen]
+    context = settings.ingestion.context
+    before = 0 if context is None else context.max_tokens  # what comes before each chunk is embedded with it
     limits = {
-        embedder.name: one.max_tokens
+        embedder.name: max(1, one.max_tokens - before)
         for embedder, one in zip(embedders, chosen, strict=True)
         if one.max_tokens is not None
     }
@@ -96,3 +98,23 @@ async def open_rankers(stack: AsyncExitStack, settings: Settings) -> dict[str, R
         )
         rankers[name] = Ranker(await stack.enter_async_context(opening), chosen.passages)
     return rankers
+
+
+async def open_context_writer(stack: AsyncExitStack, settings: Settings) -> ContextWriter | None:
+    """Return the model that writes contexts, opened on the stack; None where none is set. Raises
+    `ConfigurationError`.
+    """
+    from regate_adapters.contexts.upstream import UpstreamContextWriter
+
+    chosen = settings.ingestion.context
+    if chosen is None:
+        return None
+    (config,) = (one for one in upstream_configs(settings) if one.name == chosen.upstream)
+    writer = UpstreamContextWriter(
+        config.base_url,
+        chosen.model,
+        max_tokens=chosen.max_tokens,
+        api_key=config.api_key,
+        deadline_s=chosen.timeout_s,
+    )
+    return await stack.enter_async_context(writer)

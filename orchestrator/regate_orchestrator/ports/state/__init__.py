@@ -8,6 +8,7 @@ from typing import Protocol
 
 from regate_orchestrator.ports.state.api_keys import ApiKeyState
 from regate_orchestrator.ports.state.documents.attachments import AttachmentState
+from regate_orchestrator.ports.state.documents.contexts import ContextState
 from regate_orchestrator.ports.state.documents.file_batches import FileBatchState
 from regate_orchestrator.ports.state.documents.files import FileState
 from regate_orchestrator.ports.state.documents.leases import LeaseState
@@ -65,6 +66,11 @@ class StateStore(Protocol):
     @property
     def file_batches(self) -> FileBatchState:
         """Keeps the batches that attachments come in."""
+        ...
+
+    @property
+    def contexts(self) -> ContextState:
+        """Keeps the contexts of chunks."""
         ...
 
     @property
@@ -146,6 +152,7 @@ __all__ = [
     "ApiKeyState",
     "ApprovalState",
     "AttachmentState",
+    "ContextState",
     "ConversationState",
     "EventState",
     "FileBatchState",

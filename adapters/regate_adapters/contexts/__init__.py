@@ -1,0 +1,1 @@
+"""Contexts of chunks, written by a model of an upstream."""
