@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Final
 
 from regate_adapters.files.sections import Section, has_pages, pages, sections
+from regate_adapters.files.tables import Tables
 
 # The splitter names an encoding by a model that uses it; this one loads three times faster than the newer
 _TOKENS_OF: Final = "gpt-4"
@@ -20,7 +21,7 @@ _BETWEEN: Final = " > "
 
 def split(text: str, *, filename: str, max_tokens: int, overlap_tokens: int) -> list[str]:
     """Return the text in chunks of at most `max_tokens` tokens, in order; neighbours share about
-    `overlap_tokens`, which must be fewer.
+    `overlap_tokens`, which must be fewer. A chunk that begins within a table has the table's first row first.
     """
     if len(text.encode()) <= max_tokens:  # a token is a byte at least
         return [text] if text.strip() else []
@@ -29,7 +30,29 @@ def split(text: str, *, filename: str, max_tokens: int, overlap_tokens: int) -> 
     kind = MarkdownSplitter if _is_markdown(filename) else TextSplitter
     splitter = kind.from_tiktoken_model(_TOKENS_OF, max_tokens, overlap=min(overlap_tokens, max_tokens - 1))
     # A run without any break, such as an image in base64, would take time with the square of its length.
-    return [chunk for chunk in splitter.chunks(_UNBROKEN.sub("\\1\n", text)) if chunk.strip()]
+    text = _UNBROKEN.sub("\\1\n", text)
+    tables = Tables(text, filename=filename)
+    return [
+        part
+        for place, chunk in splitter.chunk_indices(text)
+        if chunk.strip()
+        for part in _headed(tables.head_at(place), chunk, max_tokens)
+    ]
+
+
+def _headed(head: str, chunk: str, max_tokens: int) -> Iterator[str]:
+    """Yield the rows of a table with its first row before them: all at once, or in two or more parts where
+    that is too long. One that takes more than a third is left out.
+    """
+    size = len(head.encode())
+    if not head or not _is_one(head, max_tokens // 3):
+        yield chunk
+    elif _is_one(f"{head}\n{chunk}", max_tokens):
+        yield f"{head}\n{chunk}"
+    else:
+        left = max_tokens - min(size + 1, max_tokens // 3 + 1)
+        for part in split(chunk, filename="", max_tokens=left, overlap_tokens=0):
+            yield f"{head}\n{part}"
 
 
 def split_by(kind: str, text: str, *, filename: str, max_tokens: int) -> list[str] | None:

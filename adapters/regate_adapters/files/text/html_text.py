@@ -61,6 +61,9 @@ _DECLARED: Final = re.compile(
     rb"""<meta[^>]{0,200}?charset\s*=\s*["']?\s*([A-Za-z0-9_.:-]{1,40})""", re.IGNORECASE
 )
 _HEAD_BYTES: Final = 256 * 1024
+_LONGEST_CELL: Final = 500
+_TABLE: Final = -1
+"""Stands for a table among the places at which cells begin."""
 _HEADINGS: Final = {f"h{level}": heading_mark(level) for level in range(1, 7)}
 _AT_MARKS: Final = re.compile(rf"[ \t]*([{MARKS}])[ \t]*")
 
@@ -99,6 +102,15 @@ def _trimmed(line: str) -> str:
     return _AT_MARKS.sub(r"\1", re.sub(r"[ \t]*\t[ \t]*", "\t", line).strip())
 
 
+def _cell(text: str) -> str:
+    """Return a cell's text in one line. One that is long, or has cells or headings in it, is there for the
+    page's layout, and stays as it is.
+    """
+    if len(text) > _LONGEST_CELL or "\t" in text or _AT_MARKS.search(text):
+        return text
+    return " ".join(line.strip() for line in text.split("\n") if line.strip())
+
+
 class _Reader(HTMLParser):
     def __init__(self) -> None:
         super().__init__(convert_charrefs=True)
@@ -106,13 +118,21 @@ class _Reader(HTMLParser):
         self._hidden_by = ""
         self._hidden = 0
         self._kept = 0
+        self._cells: list[int] = []
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:  # noqa: ARG002
         if self._hidden:
             self._hidden += tag == self._hidden_by
         elif tag in _UNSEEN:
             self._hidden_by, self._hidden = tag, 1
+        elif tag in _CELLS:
+            if self._cells and self._cells[-1] != _TABLE:  # the end of a cell may be left out
+                self._cells.pop()
+                self.parts.append("\t")
+            self._cells.append(len(self.parts))
         elif tag in _BLOCKS:
+            if tag == "table":
+                self._cells.append(_TABLE)
             self._kept += tag == "pre"
             self.parts.append("\n" + _HEADINGS.get(tag, ""))
 
@@ -125,10 +145,18 @@ class _Reader(HTMLParser):
         if self._hidden:
             self._hidden -= tag == self._hidden_by
         elif tag in _CELLS:
-            self.parts.append("\t")
+            begin = self._leave_cell()
+            self.parts[begin:] = [_cell("".join(self.parts[begin:])), "\t"]
         elif tag in _BLOCKS:
+            if tag == "table" and _TABLE in self._cells:
+                del self._cells[len(self._cells) - 1 - self._cells[::-1].index(_TABLE) :]
             self._kept -= tag == "pre" and self._kept > 0
             self.parts.append(HEADING_END * (tag in _HEADINGS) + "\n")
+
+    def _leave_cell(self) -> int:
+        """Return where the text of the cell begins that is open in this table; where it ends if none is."""
+        is_open = self._cells and self._cells[-1] != _TABLE
+        return self._cells.pop() if is_open else len(self.parts)
 
     def handle_data(self, data: str) -> None:
         if not self._hidden:
