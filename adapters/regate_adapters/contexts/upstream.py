@@ -70,7 +70,7 @@ class UpstreamContextWriter:
         }
         try:
             answer = orjson.loads(await self._endpoint.ask(question))
-            text = " ".join(answer["choices"][0]["message"]["content"].split())
+            text = _line(answer["choices"][0]["message"]["content"])
             if not text:
                 raise ValueError("an empty text")
             usage = answer.get("usage") or {}
@@ -83,6 +83,11 @@ class UpstreamContextWriter:
             raise ContextUnavailable(f"{self.model}: {error}") from error
         except (ValueError, LookupError, TypeError, AttributeError) as error:
             raise ContextUnavailable(f"{self.model}: a malformed answer ({type(error).__name__})") from error
+
+
+def _line(text: str) -> str:
+    """Return the text in one line, without characters that no database keeps."""
+    return "".join(character for character in " ".join(text.split()) if character.isprintable()).strip()
 
 
 def _count(usage: Mapping[str, Any], name: str) -> int:

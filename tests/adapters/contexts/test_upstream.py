@@ -26,7 +26,7 @@ async def server() -> AsyncIterator[ChatServer]:
 
 
 async def test_a_context_is_one_line_with_what_it_took(server: ChatServer) -> None:
-    server.answer = lambda _: said("  From the handbook,\nabout leave. ")
+    server.answer = lambda _: said("  From the\0 handbook,\nabout leave. ")
     async with UpstreamContextWriter(server.url + "/", "m", max_tokens=50, api_key="sk-1") as writer:
         written = await writer.write("The handbook.\ud800", "It is 28 days.")
     (body,) = server.bodies
@@ -59,6 +59,7 @@ async def test_counts_that_are_none_count_nothing(server: ChatServer, count: obj
         said(None),
         said(""),
         said("  \n"),
+        said("\0"),
         said(["text"]),
         {**said("a"), "usage": [1]},
     ],

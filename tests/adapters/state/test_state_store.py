@@ -88,6 +88,7 @@ async def furnish(store: SqlStateStore, who: Principal = ANN) -> None:
     with an item, and a prompt.
     """
     await store.files.add(file_of(who))
+    await store.contexts.keep(who, FileId("file-1"), {"a": "text"})
     await store.vector_stores.add(store_of(who))
     await store.attachments.put([attached_of(who)])
     await store.responses.save(response_of(who))
@@ -242,6 +243,7 @@ CALLS: dict[str, Call] = {
     "attachments.live": lambda store, who, tail: _values(
         store.attachments.live(who, [(StoreId("vs_" + tail), FileId("file-" + tail))])
     ),
+    "contexts.of": lambda store, who, tail: store.contexts.of(who, FileId("file-" + tail), ["a"]),
     "responses.get": lambda store, who, tail: store.responses.get(who, ResponseId("resp_" + tail)),
     "responses.chain": lambda store, who, tail: store.responses.chain(who, ResponseId("resp_" + tail)),
     "responses.status": lambda store, who, tail: store.responses.status(who, ResponseId("resp_" + tail)),
@@ -337,6 +339,7 @@ SILENT = {
     "tool_uses.release",
     "orphaned_blobs.reserve",
     "orphaned_blobs.resize",
+    "contexts.keep",
     "conversations.unlock",
     "events.append",
     "files.usage",
