@@ -166,6 +166,8 @@ async def test_metrics_of_a_gateway_are_those_of_the_documentation(tmp_path: Pat
         {
             "data_dir": tmp_path,
             "vector": {"stores": {"main": {"kind": "memory"}}},
+            "upstreams": [{"name": "silent", "base_url": "http://127.0.0.1:1/v1"}],
+            "ingestion": {"context": {"upstream": "silent", "model": "small"}},
             "redis": {"url": "redis://127.0.0.1:1/0"},  # one that does not answer is no reason not to start
         }
     )
