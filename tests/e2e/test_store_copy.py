@@ -26,11 +26,11 @@ LONG = "\n\n".join(f"Paragraph {number}: {'all about leave and its rules. ' * 14
 class Copying:
     """Runs the command with the settings of a gateway that has ended."""
 
-    def __init__(self, settings: Settings, folder: Path) -> None:
+    def __init__(self, settings: Settings, folder: Path, *, vector: object = None) -> None:
         said = {
             "data_dir": str(settings.data_dir),
             "opa": {"bundle": str(settings.opa.bundle)},
-            "vector": VECTOR,
+            "vector": vector or VECTOR,
         }
         self._config = folder / "regate.yaml"
         self._config.write_text(yaml.safe_dump(said))
@@ -139,3 +139,31 @@ async def test_what_cannot_be_copied_exits_1_and_says_why(
     code, out, err = await Copying(configure(vector=VECTOR), tmp_path).run(store, engine)
 
     assert (code, out, said in err) == (1, "", True), err
+
+
+async def test_a_store_is_copied_to_an_engine_with_words_beside_it_and_searched_by_words_there(
+    configure: Callable[..., Settings], upstream: ScriptedUpstream, policies: Path, tmp_path: Path
+) -> None:
+    vector = {
+        "default": "main",
+        "stores": {
+            "main": {"kind": "local"},
+            "other": {"kind": "chroma", "words": "lexical"},
+            "lexical": {"kind": "local"},
+        },
+    }
+    settings = configure(vector=vector)
+    copying = Copying(settings, tmp_path, vector=vector)
+    async with started(settings, upstream, policies) as world:
+        store = await filled(world, "The blue heron nests in March.", "Form QX-7741 asks for leave.")
+    status, _, said = await copying.run(store, "other")
+    refused, _, why = await copying.run(store, "lexical")
+    async with started(settings, upstream, policies) as world:
+        page = await world.client("alice", "acme").vector_stores.search(
+            vector_store_id=store, query="qx-7741", extra_body={"search_mode": "keyword"}
+        )
+        assert await engine_of(world, store) == "other"
+
+    assert status == 0, said
+    assert [hit.filename for hit in page.data] == ["1.txt"]
+    assert (refused, "keeps the words of other" in why) == (1, True), why

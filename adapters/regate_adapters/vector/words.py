@@ -15,9 +15,11 @@ import unicodedata
 from collections import Counter
 from collections.abc import Iterator
 from functools import lru_cache
+from itertools import islice
 from typing import Final
 
 _LONGEST: Final = 64
+_MOST_SOUGHT: Final = 512
 _UNSPACED: Final = (
     "\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\U00020000-\U0003ffff"
 )
@@ -26,7 +28,12 @@ _RUN: Final = re.compile(rf"(?P<unspaced>[{_UNSPACED}]+)|[^\W_{_UNSPACED}]+")
 
 def words_of(text: str) -> Counter[str]:
     """Return the words of the text and how often each is there."""
-    return Counter(_words(unicodedata.normalize("NFKC", text).casefold()))
+    return Counter(_words(_plain(text)))
+
+
+def sought_words(query: str) -> list[str]:
+    """Return the distinct words that a query is about, ascending: the first 512, as each costs a look."""
+    return sorted(islice(dict.fromkeys(_words(_plain(query))), _MOST_SOUGHT))
 
 
 @lru_cache(maxsize=1 << 16)
@@ -35,6 +42,10 @@ def number_of(word: str) -> int:
     return int.from_bytes(
         hashlib.blake2b(word.encode(errors="surrogatepass"), digest_size=8).digest(), "little"
     )
+
+
+def _plain(text: str) -> str:
+    return unicodedata.normalize("NFKC", text).casefold()
 
 
 def _words(text: str) -> Iterator[str]:

@@ -104,6 +104,12 @@ async def move_store(settings: Settings, store: StoreId, engine: str, tell: Tell
         raise ConfigurationError(
             f"the engine {engine} keeps its vectors in memory, which ends with this command"
         )
+    # An engine of words is written and cleared together with the engine whose words it keeps.
+    kept = {one.words: name for name, one in settings.vector.stores.items() if one.words is not None}
+    if engine in kept:
+        raise ConfigurationError(
+            f"the engine {engine} keeps the words of {kept[engine]}, and no store of its own"
+        )
     async with AsyncExitStack() as stack:
         if not stack.enter_context(succession(settings.data_dir)).is_held:
             raise ConfigurationError(f"a gateway uses {settings.data_dir}: stop it first")
@@ -116,7 +122,8 @@ async def move_store(settings: Settings, store: StoreId, engine: str, tell: Tell
                 "a minute)"
             )
         schema = await _chunk_schema(settings)
-        engines = await open_vector_engines(stack, settings.vector, schema)
+        opened = await open_vector_engines(stack, settings.vector, schema)
+        engines = {name: one for name, one in opened.items() if name not in kept}
         return await StoreMover(state.vector_stores, engines, tell).move(store, engine)
 
 

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from regate_adapters.vector.keywords import LENGTH_MATTERS, SATURATION, Posting, bm25, fused
-from regate_adapters.vector.words import number_of, words_of
+from regate_adapters.vector.words import number_of, sought_words, words_of
 from regate_orchestrator.ports import Fusion
 
 
@@ -40,6 +40,13 @@ def test_words_do_not_hang_on_case_or_composition(text: str) -> None:
     composed = unicodedata.normalize("NFC", text)
 
     assert words_of(text) == words_of(composed) == words_of(unicodedata.normalize("NFKC", text).casefold())
+
+
+def test_a_query_is_about_its_first_words() -> None:
+    many = " ".join(f"w{number}" for number in reversed(range(2_000)))
+
+    assert sought_words("b a B c a") == ["a", "b", "c"]
+    assert sought_words(many) == sorted(f"w{number}" for number in range(1_488, 2_000))
 
 
 def test_numbers_of_words_are_of_64_bits_and_their_own() -> None:

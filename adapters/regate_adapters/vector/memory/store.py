@@ -16,7 +16,7 @@ import numpy as np
 from regate_adapters.vector.guard import TENANT
 from regate_adapters.vector.keywords import Posting, bm25, fused
 from regate_adapters.vector.ranking import best, cosines
-from regate_adapters.vector.words import words_of
+from regate_adapters.vector.words import sought_words, words_of
 from regate_orchestrator.documents.generations import generation_of, renamed
 from regate_orchestrator.errors import VectorStoreUnavailable
 from regate_orchestrator.filters.evaluate import holds
@@ -164,9 +164,7 @@ def _scores(chunks: Sequence[Chunk], query: Query) -> dict[str, float]:
     else:
         counted = [words_of(chunk.sought) for chunk in chunks]
         lengths = np.array([float(counts.total()) for counts in counted])
-        by_words = bm25(
-            [_posting(word, counted) for word in sorted(words_of(query.text))], lengths, len(chunks)
-        )
+        by_words = bm25([_posting(word, counted) for word in sought_words(query.text)], lengths, len(chunks))
         scores = by_words if query.mode == "keyword" else fused(similarities, by_words, query.fusion)
     return dict(zip((chunk.id for chunk in chunks), scores.tolist(), strict=True))
 

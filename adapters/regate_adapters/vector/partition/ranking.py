@@ -13,7 +13,7 @@ from regate_adapters.vector.keywords import Posting, Scores, bm25, fused
 from regate_adapters.vector.partition.partition import Partition
 from regate_adapters.vector.partition.segments import Segment, Truth
 from regate_adapters.vector.partition.vectors import Places
-from regate_adapters.vector.words import number_of, words_of
+from regate_adapters.vector.words import number_of, sought_words
 from regate_orchestrator.filters.expression import Expression
 from regate_orchestrator.ports import Query
 
@@ -99,7 +99,7 @@ def _by_words(parts: Sequence[_Part], text: str, permitted: int) -> Scores:
     positions = [_positions(part) for part in parts]
     offsets = np.cumsum([0, *(len(part.places) for part in parts)])
     postings = []
-    for word in sorted(words_of(text)):
+    for word in sought_words(text):
         places, counts = [], []
         for part, position, offset in zip(parts, positions, offsets, strict=False):
             rows, often = part.segment.having(number_of(word))

@@ -26,7 +26,7 @@ from regate_adapters.vector.partition.columns import Columns
 from regate_adapters.vector.partition.ranking import Ranked, best_of, joined
 from regate_adapters.vector.partition.segments import Words
 from regate_adapters.vector.partition.vectors import Places, cut
-from regate_adapters.vector.words import number_of, words_of
+from regate_adapters.vector.words import number_of, sought_words
 from regate_orchestrator.filters.expression import Expression
 from regate_orchestrator.filters.schema import RowSchema
 from regate_orchestrator.ports import Mode, Query
@@ -54,7 +54,7 @@ class InSql:
             f"SELECT {_COLUMNS[query.mode]} FROM chunks WHERE stamp IN (SELECT value FROM json_each(?))",  # noqa: S608 — one of three
             [*([] if query.mode == "keyword" else [vector]), json.dumps(stamps)],
         )
-        read = _Read.of(rows, [] if query.mode == "vector" else sorted(words_of(query.text)))
+        read = _Read.of(rows, [] if query.mode == "vector" else sought_words(query.text))
         return best_of(read.numbers, read.scores(query), query)
 
     def _permitted(self, connection: Connection, place: Place, expression: Expression) -> list[int]:
