@@ -397,20 +397,13 @@ def orphans(data: Path) -> list[str]:
 
 
 def chunks_in(place: Path) -> Counter[tuple[str, str]]:
-    """Return how many chunks Chroma holds of each store and file."""
-    from chromadb import PersistentClient
-
-    from regate_adapters.vector.chroma.place import quiet_settings
-
-    client = PersistentClient(path=str(place), settings=quiet_settings())
-    try:
-        names = [collection.name for collection in client.list_collections()]
-        collections = [(name, client.get_collection(name, embedding_function=None)) for name in names]
-        return Counter(
-            (name, chunk.split("/")[1]) for name, one in collections for chunk in one.get(include=[])["ids"]
-        )
-    finally:
-        client.close()
+    """Return how many chunks the local engine holds of each store and file."""
+    with closing(sqlite3.connect(place / "vectors.db")) as connection:
+        rows = connection.execute(
+            "SELECT stores.id, file, count(*) FROM chunks JOIN stores ON stores.number = store "
+            "GROUP BY store, file"
+        ).fetchall()
+    return Counter({(store.decode(), file.decode()): count for store, file, count in rows})
 
 
 def age_unfinished_writes(data: Path) -> None:

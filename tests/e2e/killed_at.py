@@ -25,7 +25,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
-import chromadb  # noqa: F401 - loaded once, for all
 import httpx
 from sqlalchemy.ext.asyncio import AsyncConnection
 from tests.e2e.crashing import (
@@ -46,7 +45,7 @@ from regate_adapters.opa.server import parent_death as leash
 from regate_adapters.state.database import Database
 from regate_adapters.state.dialects import Begins, Scope
 from regate_adapters.testing.ports import free_port
-from regate_adapters.vector.chroma import store as chroma  # noqa: F401
+from regate_adapters.vector.local import store as vectors  # noqa: F401 - loaded once, for all
 from regate_gateway.auth.authentication import DEVELOPMENT_AUDIENCE, DEVELOPMENT_ISSUER, shared_secret
 from regate_gateway.composition.maintenance import Rhythm
 from regate_gateway.composition.wiring import gateway_app

@@ -32,6 +32,8 @@ TABLE: list[tuple[errors.RegateError, int, str, str | None]] = [
     (errors.StateUnavailable("d"), 503, "server_error", "state_unavailable"),
     (errors.VectorStoreUnavailable("d"), 503, "server_error", "vector_store_unavailable"),
     (errors.EmbeddingsUnavailable("d"), 503, "server_error", "embeddings_unavailable"),
+    (errors.RerankingUnavailable("d"), 503, "server_error", "reranking_unavailable"),
+    (errors.ContextUnavailable("d"), 503, "server_error", "context_unavailable"),
     (errors.ExtractionUnavailable("d"), 503, "server_error", "extraction_unavailable"),
     (errors.AuditUnavailable("d"), 503, "server_error", "audit_unavailable"),
     (errors.GatewayStopped("d"), 503, "server_error", "server_error"),

@@ -8,9 +8,9 @@ route and by the driver alike.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Awaitable, Sequence
 from dataclasses import dataclass, replace
-from typing import Final
+from typing import Final, TypeVar
 
 from regate_orchestrator.authz.batches import Batch
 from regate_orchestrator.authz.decisions import Context, Point
@@ -32,6 +32,7 @@ from regate_orchestrator.rows import StoreRow
 from regate_orchestrator.tracing.spans import span_clock
 from regate_orchestrator.values import Clock, FileId, JsonObject, StoreId, wall_clock
 
+T = TypeVar("T")
 _MAX_CONCURRENT: Final = 1_000
 _MAX_EXAMINED: Final = 100_000
 _MAX_MOVES: Final = 3
@@ -175,7 +176,10 @@ class Retrieval:
     ) -> list[Hit]:
         """Return the best admitted hits of one store for each query."""
         search_plan = await self._plan(context, store)
-        mode = self._defaults.mode_of(search.ranking, await self._vectors.modes(store.row.id))
+        served = await self._unless_deleted(context, store, self._vectors.modes(store.row.id))
+        if served is None:
+            return []
+        mode = self._defaults.mode_of(search.ranking, served)
         fusion = self._defaults.fusion_of(search.ranking)
         hits: list[Hit] = []
         for text, vector in zip(search.queries, vectors, strict=True):
@@ -244,13 +248,17 @@ class Retrieval:
     async def _find(
         self, context: Context, store: OpenStore, query: Query, search: Search, search_plan: SearchPlan
     ) -> Found | None:
-        """Return what the store has; None for one that was deleted in the middle of the search: nothing of it
-        can be found any more.
+        """Return what the store has; None for one that was deleted in the middle of the search."""
+        plan = narrow(search_plan.plan, search.narrowing)
+        searching = self._vectors.search(store.row.id, query, plan=plan)
+        return await self._unless_deleted(context, store, searching)
+
+    async def _unless_deleted(self, context: Context, store: OpenStore, asked: Awaitable[T]) -> T | None:
+        """Return the answer; None for a store that was deleted meanwhile: nothing of it can be found any
+        more.
         """
         try:
-            return await self._vectors.search(
-                store.row.id, query, plan=narrow(search_plan.plan, search.narrowing)
-            )
+            return await asked
         except VectorStoreUnavailable:
             if await self._state.vector_stores.get(context.principal, store.row.id) is None:
                 return None
