@@ -117,6 +117,12 @@ class ChromaLayout:
             values[field.key] = value
             if not field.required:
                 marks.append(field.mark(field.types[0]))
+        # Chroma gives a record without a list that of a record which was deleted, at times.
+        values |= {
+            name: []
+            for name, spec in self.schema.fields.items()
+            if spec.type == "list" and name not in values
+        }
         for name, scalar in chunk.attributes.items():
             field = StoredField(_ATTRIBUTE + name, _SCALARS, required=False)
             values[field.key] = scalar
@@ -139,13 +145,15 @@ class ChromaLayout:
         """
         shown = {key.removeprefix(self.prefix): _shown(value) for key, value in metadata.items()}
         shown |= json.loads(str(shown[NUMBERS_KEY]))
+        marks = frozenset(cast("list[str]", shown[TYPES_KEY]))
+        there = (name for name, one in self.fields.items() if one.required or one.mark(one.types[0]) in marks)
         return Candidate(
             id=identifier,
             file_id=FileId(str(shown[FILE_KEY])),
             index=cast("int", shown[INDEX_KEY]),
             text=text,
             score=score,
-            stamp=self.schema.canonical({name: shown[name] for name in self.fields if name in shown}),
+            stamp=self.schema.canonical({name: shown[name] for name in there if name in shown}),
             attributes={
                 key.removeprefix(_ATTRIBUTE): cast("Scalar", value)
                 for key, value in shown.items()
