@@ -88,7 +88,7 @@ class ChromaLayout:
         fields = {
             name: StoredField(name, (spec.type,), spec.required) for name, spec in schema.fields.items()
         }
-        return cls(schema, fields, _version(schema))
+        return cls(schema, fields, f"{_LAYOUT}:{schema.digest}")
 
     def at(self, store: StoreId) -> ChromaLayout:
         """Return the layout with the store's own keys."""
@@ -178,11 +178,6 @@ def _scalar_type(value: Scalar) -> Literal["boolean", "number", "string"]:
 def stored_boolean(value: bool) -> str:
     """Return the string that stands for the boolean."""
     return TRUE if value else FALSE
-
-
-def _version(schema: RowSchema) -> str:
-    required = sorted((spec.name, spec.type) for spec in schema.fields.values() if spec.required)
-    return f"{_LAYOUT}:{hashlib.sha256(repr(required).encode()).hexdigest()[:16]}"
 
 
 def _stored(value: Json, chunk: Chunk) -> Stored:

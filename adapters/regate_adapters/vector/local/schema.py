@@ -6,7 +6,6 @@ given.
 
 from __future__ import annotations
 
-import hashlib
 import sqlite3
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -14,7 +13,6 @@ from pathlib import Path
 from typing import Any, Final, Protocol
 
 from regate_orchestrator.errors import ConfigurationError
-from regate_orchestrator.filters.schema import RowSchema
 
 FILE: Final = "vectors.db"
 _OF_CHROMA: Final = "chroma.sqlite3"
@@ -162,9 +160,3 @@ def stored(text: str) -> bytes:
 def shown(kept: bytes) -> str:
     """Return the string that was kept."""
     return kept.decode(errors="surrogatepass")
-
-
-def version_of(schema: RowSchema) -> str:
-    """Return what tells stamps under these required fields from stamps under others."""
-    required = sorted((spec.name, spec.type) for spec in schema.fields.values() if spec.required)
-    return hashlib.sha256(repr(required).encode()).hexdigest()[:16]

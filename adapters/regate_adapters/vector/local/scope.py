@@ -6,7 +6,7 @@ import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from regate_adapters.vector.local.schema import Connection, stored, version_of
+from regate_adapters.vector.local.schema import Connection, stored
 from regate_adapters.vector.local.writing import Place
 from regate_adapters.vector.partition.columns import Row
 from regate_adapters.vector.partition.partition import Changes, KeptRow
@@ -57,7 +57,7 @@ def stamps_of(
     found = connection.execute(
         f"SELECT number, stamp, attributes FROM stamps WHERE {scope.of_stamps} "  # noqa: S608 — one of two
         "AND number > ? AND version = ? ORDER BY number",
-        [scope.number, after, version_of(schema)],
+        [scope.number, after, schema.digest],
     ).fetchall()
     rows: list[Row] = [
         {**schema.canonical(json.loads(stamp)), "attributes": json.loads(attributes)}

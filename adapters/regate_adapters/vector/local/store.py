@@ -18,7 +18,7 @@ from regate_adapters.vector.local import writing
 from regate_adapters.vector.local.database import Database
 from regate_adapters.vector.local.partitions import MEMORY, Partitions
 from regate_adapters.vector.local.reading import candidates_of, chunks_after, texts_of
-from regate_adapters.vector.local.schema import PYTHONS, Connection, Library, shown, stored, version_of
+from regate_adapters.vector.local.schema import PYTHONS, Connection, Library, shown, stored
 from regate_adapters.vector.local.writing import Place, Stamped, Written, place_of, place_or_none
 from regate_adapters.vector.partition.ranking import Ranked
 from regate_orchestrator.errors import VectorStoreUnavailable
@@ -51,7 +51,7 @@ class TabledVectorStore:
         self, folder: Path, schema: RowSchema, searcher: Searcher, *, engine: str, library: Library = PYTHONS
     ) -> None:
         self._schema = schema
-        self._version = version_of(schema)
+        self._version = schema.digest
         self._searcher = searcher
         self._database = Database(folder, library, engine=engine)
 

@@ -12,7 +12,7 @@ import numpy as np
 
 from regate_adapters.vector.guard import TENANT
 from regate_adapters.vector.local.schema import Connection, shown, stored
-from regate_adapters.vector.words import number_of, words_of
+from regate_adapters.vector.partition.segments import kept_words
 from regate_orchestrator.documents.generations import generation_of, renamed
 from regate_orchestrator.errors import VectorStoreUnavailable
 from regate_orchestrator.filters.expression import Scalar
@@ -20,7 +20,6 @@ from regate_orchestrator.filters.schema import RowSchema
 from regate_orchestrator.ports import Chunk
 from regate_orchestrator.values import JsonObject, StoreId
 
-_MOST_COUNTED: Final = np.iinfo(np.uint16).max
 _MOST_ASKED: Final = 500
 _INSERT: Final = (
     "INSERT INTO chunks (store, partition, stamp, id, file, generation, place, vector, words, counts) "
@@ -74,7 +73,7 @@ class Written:
     @classmethod
     def of(cls, schema: RowSchema, version: str, chunk: Chunk) -> Written:
         """Return the chunk as it is kept."""
-        numbered = sorted((number_of(word), often) for word, often in words_of(chunk.sought).items())
+        words, counts = kept_words(chunk.sought)
         return cls(
             Stamped.of(schema, version, chunk.stamp, chunk.attributes),
             stored(chunk.id),
@@ -82,8 +81,8 @@ class Written:
             stored(generation_of(chunk.id)),
             chunk.index,
             np.array(chunk.vector, dtype=np.float32).tobytes(),
-            np.array([number for number, _ in numbered], dtype=np.uint64).tobytes(),
-            np.array([min(often, _MOST_COUNTED) for _, often in numbered], dtype=np.uint16).tobytes(),
+            words,
+            counts,
             stored(chunk.text),
         )
 

@@ -120,7 +120,7 @@ class Marking:
         fields = {
             name: MarkedField(name, (spec.type,), spec.required) for name, spec in schema.fields.items()
         }
-        return cls(schema, fields, _version(schema))
+        return cls(schema, fields, f".version={_LAYOUT}-{schema.digest}")
 
     def field(self, path: Field) -> MarkedField | None:
         """Return the field at the path; None where nothing is ever stored."""
@@ -199,8 +199,3 @@ def ordered_digits(value: float) -> str:
 
 def _attribute(name: str) -> MarkedField:
     return MarkedField(f"attributes.{word(name)}", _SCALARS, required=False)
-
-
-def _version(schema: RowSchema) -> str:
-    required = sorted((spec.name, spec.type) for spec in schema.fields.values() if spec.required)
-    return f".version={_LAYOUT}-{hashlib.sha256(repr(required).encode()).hexdigest()[:16]}"

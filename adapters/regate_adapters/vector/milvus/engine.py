@@ -15,13 +15,14 @@ import asyncio
 import hashlib
 import threading
 import time
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import numpy as np
 
+from regate_adapters.vector.marked.batches import batches
 from regate_adapters.vector.marked.engine import MarkedRow, RankedRow
 from regate_adapters.vector.marked.tree import Tree
 from regate_adapters.vector.milvus.filter import key_of, render
@@ -49,9 +50,11 @@ _CHECK_SECONDS: Final = 1.5
 _THREADS: Final = 32
 _PAGE_ROWS: Final = 256
 _DELETED_ROWS: Final = 1_000
-_BATCH_ROWS: Final = 256
-_BATCH_BYTES: Final = 8_000_000  # a server takes 64 MB by default
-_NUMBER_BYTES: Final = 4
+_BATCH: Final = {
+    "most_rows": 256,
+    "most_bytes": 8_000_000,
+    "number_bytes": 4,
+}  # a server takes 64 MB by default
 _MOST_RANKED: Final = 16_384
 """The most entities that Milvus returns of a search."""
 
@@ -144,7 +147,7 @@ class MilvusEngine:
         """Store the rows, each whole, as many at once as one request may hold."""
 
         def ask(turn: _Turn) -> None:
-            for batch in _batches(rows):
+            for batch in batches(rows, **_BATCH):
                 collection = self._there(turn, len(batch[0].vector))
                 _upsert(turn, collection, [_entity(store, row) for row in batch])
 
@@ -374,20 +377,6 @@ def _nearest(rows: list[RankedRow], vector: Vector, limit: int) -> list[RankedRo
     found = {row.id: row for row in rows}
     scores = cosines(vectors, np.array(vector, dtype=np.float32))
     return [found[identifier] for identifier, _ in best([row.id for row in rows], scores, limit)]
-
-
-def _batches(rows: Sequence[MarkedRow]) -> Iterator[list[MarkedRow]]:
-    batch: list[MarkedRow] = []
-    size = 0
-    for row in rows:
-        weight = len(row.document) + sum(map(len, row.marks)) + _NUMBER_BYTES * len(row.vector)
-        if batch and (len(batch) == _BATCH_ROWS or size + weight > _BATCH_BYTES):
-            yield batch
-            batch, size = [], 0
-        batch.append(row)
-        size += weight
-    if batch:
-        yield batch
 
 
 def _told(error: Exception) -> str:

@@ -85,11 +85,10 @@ class Partition:
         """Return the partition as it is after these changes, which the reader must see."""
         live = self.live
         if changes.removed != self.changes.removed:
-            there = reader.numbers()
-            if self.is_sparse(there):
+            live = self._live_among(reader.numbers())
+            if self._is_sparse(live):
                 anew = Partition.empty(self.dimensions, self.holding)
                 return replace(anew.refreshed(reader, Changes(changes.added, 0)), changes=changes)
-            live = self._live_among(there)
         stamps, columns = self.stamps, self.columns
         segments = self.segments
         if changes.added != self.changes.added:
@@ -103,8 +102,10 @@ class Partition:
 
     def is_sparse(self, there: Sequence[int]) -> bool:
         """Return whether so much is not among these any more that all is better read anew."""
-        alive = sum(int(one.sum()) for one in self._live_among(there))
-        return alive < (1 - _MOST_DEAD) * sum(map(len, self.live))
+        return self._is_sparse(self._live_among(there))
+
+    def _is_sparse(self, live: Sequence[Truth]) -> bool:
+        return sum(int(one.sum()) for one in live) < (1 - _MOST_DEAD) * sum(map(len, live))
 
     def _live_among(self, there: Sequence[int]) -> tuple[Truth, ...]:
         numbers = np.array(there, dtype=np.int64)

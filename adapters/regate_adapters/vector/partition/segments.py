@@ -6,14 +6,17 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TypeAlias
+from typing import Final, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
 from regate_adapters.vector.partition.vectors import Floats, Holding, Places, Vectors
+from regate_adapters.vector.words import number_of, words_of
 
 Truth: TypeAlias = NDArray[np.bool_]
+
+_MOST_COUNTED: Final = np.iinfo(np.uint16).max
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +52,15 @@ class Segment:
             return self.rows[:0], self.counts[:0]
         span = slice(int(self.starts[place]), int(self.starts[place + 1]))
         return self.rows[span], self.counts[span]
+
+
+def kept_words(text: str) -> tuple[bytes, bytes]:
+    """Return a text's words as they are kept: their numbers, ascending, and how often each is there.
+    `Words.of` reads them.
+    """
+    counted = sorted((number_of(word), min(often, _MOST_COUNTED)) for word, often in words_of(text).items())
+    numbers = np.array([number for number, _ in counted], dtype=np.uint64)
+    return numbers.tobytes(), np.array([often for _, often in counted], dtype=np.uint16).tobytes()
 
 
 @dataclass(frozen=True, slots=True)

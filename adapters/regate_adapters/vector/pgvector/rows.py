@@ -5,9 +5,9 @@ from __future__ import annotations
 import math
 from typing import Any
 
+from regate_adapters.vector.partition.segments import kept_words
 from regate_adapters.vector.pgvector.query import vector_text
 from regate_adapters.vector.pgvector.values import shown_json, shown_text, stored_json, stored_text
-from regate_adapters.vector.pgvector.worded import kept_words
 from regate_orchestrator.errors import VectorStoreUnavailable
 from regate_orchestrator.filters.schema import RowSchema
 from regate_orchestrator.ports import Candidate, Chunk

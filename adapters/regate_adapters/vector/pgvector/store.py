@@ -12,7 +12,6 @@ rows; where it gives up first, the ranking is exact after all.
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from types import TracebackType
@@ -105,7 +104,7 @@ class PgVectorStore:
         with naming(setting):
             self._parameters = connection_parameters(url, connect_s=connect_s)
         self._schema = schema
-        self._version = _version(schema)
+        self._version = f"{_LAYOUT}:{schema.digest}"
         self._exact_below = exact_below
         self._words = Words(schema, self._version, memory=memory)
         self._deadline_s = deadline_s
@@ -386,11 +385,3 @@ class PgVectorStore:
     ) -> Found:
         candidates = tuple(candidate_of(row, self._schema) for row in rows)
         return Found(candidates, total=total, permitted=permitted, exhausted=exhausted)
-
-
-def _version(schema: RowSchema) -> str:
-    """Return what is written on every chunk and demanded of every one found: chunks stamped under
-    other required fields are not seen.
-    """
-    required = sorted((spec.name, spec.type) for spec in schema.fields.values() if spec.required)
-    return f"{_LAYOUT}:{hashlib.sha256(repr(required).encode()).hexdigest()[:16]}"

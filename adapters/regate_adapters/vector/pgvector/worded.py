@@ -14,25 +14,23 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-import numpy as np
 from psycopg import sql
 
 from regate_adapters.vector.partition.columns import Row
 from regate_adapters.vector.partition.partition import Changes, KeptRow, Partition
 from regate_adapters.vector.partition.ranking import Ranked, Similar, ranked
+from regate_adapters.vector.partition.segments import kept_words
 from regate_adapters.vector.partition.vectors import Matrix
 from regate_adapters.vector.pgvector.places import Place
 from regate_adapters.vector.pgvector.pool import Cursor
 from regate_adapters.vector.pgvector.schema import chunk_table
 from regate_adapters.vector.pgvector.values import shown_json, shown_text, stored_text
-from regate_adapters.vector.words import number_of, words_of
 from regate_orchestrator.filters.expression import Expression
 from regate_orchestrator.filters.schema import RowSchema
 from regate_orchestrator.ports import Query
 from regate_orchestrator.values import StoreId
 
 MEMORY: Final = 256 << 20
-_MOST_COUNTED: Final = np.iinfo(np.uint16).max
 _NO_VECTOR: Final = b""
 _ADDED: Final = sql.SQL(
     """SELECT number, stamp::text, attributes::text, words, counts, CASE WHEN words IS NULL THEN text END
@@ -49,13 +47,6 @@ _CHOSEN: Final = sql.SQL(
     """SELECT id, file, index, text, stamp::text, attributes::text, number FROM {table}
        WHERE store = {store}::text AND number = ANY ({numbers}::bigint[])"""
 )
-
-
-def kept_words(text: str) -> tuple[bytes, bytes]:
-    """Return the numbers of a text's words, ascending, and how often each is there."""
-    counted = sorted((number_of(word), min(often, _MOST_COUNTED)) for word, often in words_of(text).items())
-    numbers = np.array([number for number, _ in counted], dtype=np.uint64)
-    return numbers.tobytes(), np.array([often for _, often in counted], dtype=np.uint16).tobytes()
 
 
 @dataclass

@@ -12,10 +12,11 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import uuid
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any, Final
 
+from regate_adapters.vector.marked.batches import batches
 from regate_adapters.vector.marked.engine import MarkedRow, RankedRow
 from regate_adapters.vector.marked.tree import Tree
 from regate_adapters.vector.qdrant.filter import MARKS, STORE, TENANT, modelled, render, tenant_key
@@ -29,9 +30,11 @@ if TYPE_CHECKING:
 PUT_FACTOR: Final = 8
 _CHECK_SECONDS: Final = 1.5
 _PAGE_ROWS: Final = 256
-_BATCH_ROWS: Final = 256
-_BATCH_BYTES: Final = 8_000_000  # a server takes 32 MB of JSON by default
-_NUMBER_BYTES: Final = 22
+_BATCH: Final = {
+    "most_rows": 256,
+    "most_bytes": 8_000_000,
+    "number_bytes": 22,
+}  # a server takes 32 MB of JSON by default
 _REFUSED: Final = (401, 403)
 _DIMENSIONS: Final = "dimensions"
 _SHOWN: Final = ["id", "document", STORE, TENANT]
@@ -98,7 +101,7 @@ class QdrantEngine:
         from qdrant_client import models
 
         async with self._asking("adding chunks", PUT_FACTOR) as client:
-            for batch in _batches(rows):
+            for batch in batches(rows, **_BATCH):
                 points = [
                     models.PointStruct(
                         id=point_id(store, row.id), vector=_numbers(row.vector), payload=_payload(store, row)
@@ -289,20 +292,6 @@ def _row(point: Any, store: StoreId, *, tenant: str | None = None, length: int) 
 
 def _numbers(vector: Vector) -> list[float]:
     return [float(number) for number in vector]
-
-
-def _batches(rows: Sequence[MarkedRow]) -> Iterator[list[MarkedRow]]:
-    batch: list[MarkedRow] = []
-    size = 0
-    for row in rows:
-        weight = len(row.document) + sum(map(len, row.marks)) + _NUMBER_BYTES * len(row.vector)
-        if batch and (len(batch) == _BATCH_ROWS or size + weight > _BATCH_BYTES):
-            yield batch
-            batch, size = [], 0
-        batch.append(row)
-        size += weight
-    if batch:
-        yield batch
 
 
 def _completed(result: Any) -> None:
