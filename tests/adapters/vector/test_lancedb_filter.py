@@ -8,7 +8,7 @@ import pytest
 
 from regate_adapters.vector.lancedb.filter import DEEPEST, MOST_CONDITIONS, tenant_key, where_clause
 from regate_adapters.vector.marked.engine import MarkedRow
-from regate_adapters.vector.marked.filter import MOST_MARKS
+from regate_adapters.vector.marked.filter import USUAL
 from regate_adapters.vector.marked.tree import All, Has, Lacks, Some, Tree, measured
 from regate_orchestrator.values import StoreId
 
@@ -67,7 +67,7 @@ def deep(levels: int) -> Tree:
         deep(DEEPEST - 1),
         All(tuple(Has((f"m{number}", "a")) for number in range(MOST_CONDITIONS))),
         Some(tuple(All((A, Lacks((f"n{number}",)))) for number in range(MOST_CONDITIONS // 2))),
-        Has(("a", *map(str, range(MOST_MARKS - 1)))),
+        Has(("a", *map(str, range(USUAL.most_marks - 1)))),
     ],
     ids=["deep", "less deep", "wide", "wide and deep", "long"],
 )

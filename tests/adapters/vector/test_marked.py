@@ -11,7 +11,7 @@ from tests.adapters.vector.marked_memory import MemoryEngine
 
 from regate_adapters.testing.vector.suite import SCHEMA, Check, hostile_chunks, vector_store_conformance
 from regate_adapters.vector.kind import MARKED_REFUSES
-from regate_adapters.vector.marked.filter import render
+from regate_adapters.vector.marked.filter import Limits, render
 from regate_adapters.vector.marked.marks import MarkedField, Marking, ordered_digits
 from regate_adapters.vector.marked.store import MarkedVectorStore
 from regate_adapters.vector.marked.tree import All, Has, Lacks, Some, Tree, all_of, any_of, complement
@@ -164,11 +164,11 @@ def test_an_engine_may_take_fewer_levels_and_conditions() -> None:
     pairs = [And((Compare("eq", ("owner",), f"o{n}"), Compare("eq", ("region",), "eu"))) for n in range(9)]
     plan = Matching(Or(tuple(pairs)))
 
-    assert render(plan, MARKING, deepest=4, most_conditions=19)
+    assert render(plan, MARKING, Limits(deepest=4, most_conditions=19))
     with pytest.raises(FilterNotExpressible) as too_deep:
-        render(plan, MARKING, deepest=3)
+        render(plan, MARKING, Limits(deepest=3))
     with pytest.raises(FilterNotExpressible) as too_many:
-        render(plan, MARKING, most_conditions=18)
+        render(plan, MARKING, Limits(most_conditions=18))
 
     assert "4 levels" in too_deep.value.detail
     assert "19 conditions" in too_many.value.detail

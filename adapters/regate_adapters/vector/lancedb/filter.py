@@ -11,6 +11,7 @@ import hashlib
 from collections.abc import Iterable
 from typing import Final, assert_never
 
+from regate_adapters.vector.marked.filter import Limits
 from regate_adapters.vector.marked.tree import All, Has, Lacks, Some, Tree
 
 DEEPEST: Final = 28
@@ -20,6 +21,7 @@ tenant's, and every second level of a condition needs one.
 
 MOST_CONDITIONS: Final = 3_000
 """Measured: this many, of one mark each, take 0.3 s to read; 50,000 marks of one condition take no longer."""
+LIMITS: Final = Limits(deepest=DEEPEST, most_conditions=MOST_CONDITIONS)
 
 
 def where_clause(tree: Tree, *, tenant: str | None = None) -> str | None:

@@ -2,22 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from contextlib import AbstractAsyncContextManager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from regate_adapters.vector.kind import MARKED_REFUSES, Configured, EngineKind, Extra, Renderer
+from regate_adapters.vector.kind import Configured, Extra
 from regate_adapters.vector.lancedb.settings import LanceDbSettings
-from regate_orchestrator.filters.schema import RowSchema
-from regate_orchestrator.ports import VectorStore
+from regate_adapters.vector.marked.kind import MarkedKind
+
+if TYPE_CHECKING:
+    from regate_adapters.vector.marked.engine import MarkedEngine
+    from regate_adapters.vector.marked.filter import Limits
 
 
-class LanceDb(EngineKind[LanceDbSettings]):
+class LanceDb(MarkedKind[LanceDbSettings]):
     """LanceDB inside the gateway's process."""
 
     settings = LanceDbSettings
     title = "LanceDB embedded"
-    refuses = MARKED_REFUSES
     extra = Extra("lancedb", module="lancedb", what="LanceDB")
     of_one_process = True
 
@@ -28,33 +30,19 @@ class LanceDb(EngineKind[LanceDbSettings]):
         """Return the directory; it is not opened, since only one process may hold it."""
         return f"embedded LanceDB in {configured.settings.path}"
 
-    def open(
-        self, configured: Configured[LanceDbSettings], schema: RowSchema
-    ) -> AbstractAsyncContextManager[VectorStore]:
-        """Return the store in the directory."""
-        return _opened(configured.settings, schema)
+    def engine(self, configured: Configured[LanceDbSettings]) -> AbstractAsyncContextManager[MarkedEngine]:
+        """Return the engine in the directory."""
+        from regate_adapters.vector.lancedb.engine import LanceEngine
 
-    def renderer(self, schema: RowSchema) -> Renderer:
-        """Return what renders a condition on marks."""
-        from regate_adapters.vector.lancedb.filter import DEEPEST, MOST_CONDITIONS
-        from regate_adapters.vector.marked.filter import render
-        from regate_adapters.vector.marked.marks import Marking
+        return LanceEngine(configured.settings.path, timeout_s=configured.settings.timeout_s)
 
-        marking = Marking.of(schema)
-        return lambda plan: render(plan, marking, deepest=DEEPEST, most_conditions=MOST_CONDITIONS)
+    @property
+    def limits(self) -> Limits:
+        """Return what its filters may be."""
+        from regate_adapters.vector.lancedb.filter import LIMITS
+
+        return LIMITS
 
     def proof(self, folder: Path, url: str) -> Configured[LanceDbSettings]:  # noqa: ARG002 — it has no server
         """Return one in a directory of its own."""
         return Configured(LanceDbSettings(path=folder / "lancedb"), "proof")
-
-
-@asynccontextmanager
-async def _opened(settings: LanceDbSettings, schema: RowSchema) -> AsyncIterator[VectorStore]:
-    from regate_adapters.vector.lancedb.engine import LanceEngine
-    from regate_adapters.vector.lancedb.filter import DEEPEST, MOST_CONDITIONS
-    from regate_adapters.vector.marked.store import MarkedVectorStore
-
-    async with LanceEngine(settings.path, timeout_s=settings.timeout_s) as engine:
-        yield MarkedVectorStore(
-            engine, schema, shared=False, deepest=DEEPEST, most_conditions=MOST_CONDITIONS
-        )

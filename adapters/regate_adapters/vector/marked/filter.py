@@ -8,6 +8,7 @@ schema does not declare is absent, as it is in the canonical view.
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 from typing import Final, assert_never
 
 from regate_adapters.vector.marked.marks import LARGEST, MarkedField, Marking
@@ -48,20 +49,24 @@ from regate_orchestrator.filters.expression import (
 )
 from regate_orchestrator.filters.schema import FieldType
 
-MOST_MARKS: Final = 50_000
-DEEPEST: Final = 60
-MOST_CONDITIONS: Final = 50_000
 _SAMPLES: Final[dict[FieldType, object]] = {"boolean": False, "number": 0, "string": "", "list": []}
 
 
-def render(
-    plan: FilterPlan,
-    marking: Marking,
-    *,
-    most_marks: int = MOST_MARKS,
-    deepest: int = DEEPEST,
-    most_conditions: int = MOST_CONDITIONS,
-) -> Tree:
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """How large a condition an engine should be asked: how many marks it names, how many levels it has, and
+    of how many parts it is.
+    """
+
+    most_marks: int = 50_000
+    deepest: int = 60
+    most_conditions: int = 50_000
+
+
+USUAL: Final = Limits()
+
+
+def render(plan: FilterPlan, marking: Marking, limits: Limits = USUAL) -> Tree:
     """Return the condition that selects the plan's chunks of the present schema version.
 
     Raises `FilterNotExpressible`, with a reason, for what has no exact form, and for a condition that is
@@ -69,13 +74,14 @@ def render(
     """
     tree = all_of([Has((marking.version,)), _lowered(normalize(expression_of(plan)), marking)])
     marks, depth = measured(tree)
-    if marks > most_marks or depth > deepest:
+    if marks > limits.most_marks or depth > limits.deepest:
         raise FilterNotExpressible(
-            f"the filter has {marks} values and {depth} levels; at most {most_marks} and {deepest} are taken"
+            f"the filter has {marks} values and {depth} levels; at most {limits.most_marks} and "
+            f"{limits.deepest} are taken"
         )
-    if (conditions := conditions_of(tree)) > most_conditions:
+    if (conditions := conditions_of(tree)) > limits.most_conditions:
         raise FilterNotExpressible(
-            f"the filter has {conditions} conditions; at most {most_conditions} are taken"
+            f"the filter has {conditions} conditions; at most {limits.most_conditions} are taken"
         )
     return tree
 

@@ -18,7 +18,7 @@ import numpy as np
 
 from regate_adapters.vector.guard import TENANT, tenant_of
 from regate_adapters.vector.marked.engine import MarkedEngine, MarkedRow, RankedRow
-from regate_adapters.vector.marked.filter import DEEPEST, MOST_CONDITIONS, MOST_MARKS, render
+from regate_adapters.vector.marked.filter import USUAL, Limits, render
 from regate_adapters.vector.marked.marks import Marking, of_file, of_generation, of_id
 from regate_adapters.vector.marked.tree import Has, Tree, all_of
 from regate_adapters.vector.ranking import best, cosines
@@ -39,25 +39,12 @@ class MarkedVectorStore:
     """Chunks of one row schema in a marked engine."""
 
     def __init__(
-        self,
-        engine: MarkedEngine,
-        schema: RowSchema,
-        *,
-        shared: bool,
-        most_marks: int = MOST_MARKS,
-        deepest: int = DEEPEST,
-        most_conditions: int = MOST_CONDITIONS,
+        self, engine: MarkedEngine, schema: RowSchema, *, shared: bool, limits: Limits = USUAL
     ) -> None:
         self._engine = engine
         self._marking = Marking.of(schema)
         self._shared = shared
-        self._render = partial(
-            render,
-            marking=self._marking,
-            most_marks=most_marks,
-            deepest=deepest,
-            most_conditions=most_conditions,
-        )
+        self._render = partial(render, marking=self._marking, limits=limits)
 
     async def create(self, store: StoreId, *, dimensions: int) -> None:
         """Make the store's place. Raises `VectorStoreUnavailable` when it is there with other dimensions."""

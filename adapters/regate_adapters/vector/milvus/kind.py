@@ -4,28 +4,27 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
-from contextlib import AbstractAsyncContextManager, aclosing, asynccontextmanager
+from contextlib import aclosing, asynccontextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from regate_adapters.vector.kind import MARKED_REFUSES, Configured, EngineKind, Extra, Renderer
+from regate_adapters.vector.kind import Configured, Extra
+from regate_adapters.vector.marked.kind import MarkedKind
 from regate_adapters.vector.milvus.settings import MilvusSettings
 from regate_orchestrator.errors import ConfigurationError, VectorStoreUnavailable
-from regate_orchestrator.filters.expression import FilterPlan
-from regate_orchestrator.filters.schema import RowSchema
-from regate_orchestrator.ports import VectorStore
 from regate_orchestrator.values import StoreId
 
 if TYPE_CHECKING:
+    from regate_adapters.vector.marked.engine import MarkedEngine
+    from regate_adapters.vector.marked.tree import Tree
     from regate_adapters.vector.milvus.engine import MilvusEngine
 
 
-class Milvus(EngineKind[MilvusSettings]):
+class Milvus(MarkedKind[MilvusSettings]):
     """A Milvus server."""
 
     settings = MilvusSettings
     title = "a Milvus server"
-    refuses = MARKED_REFUSES
     extra = Extra("milvus", module="pymilvus", what="Milvus's client")
     server = "milvus"
 
@@ -42,33 +41,16 @@ class Milvus(EngineKind[MilvusSettings]):
                 raise ConfigurationError(f"no Milvus answers at {address}: {error.detail}") from error
 
     @asynccontextmanager
-    async def _opened(
-        self, configured: Configured[MilvusSettings], schema: RowSchema
-    ) -> AsyncIterator[VectorStore]:
-        from regate_adapters.vector.marked.store import MarkedVectorStore
-
+    async def engine(self, configured: Configured[MilvusSettings]) -> AsyncIterator[MarkedEngine]:
+        """Yield the engine on the server."""
         async with aclosing(await asyncio.to_thread(_engine, configured)) as engine:
-            yield MarkedVectorStore(engine, schema, shared=True)
+            yield engine
 
-    def open(
-        self, configured: Configured[MilvusSettings], schema: RowSchema
-    ) -> AbstractAsyncContextManager[VectorStore]:
-        """Return the store on the server, which may start after the gateway."""
-        return self._opened(configured, schema)
-
-    def renderer(self, schema: RowSchema) -> Renderer:
-        """Return what renders an expression of Milvus."""
-        from regate_adapters.vector.marked import filter as marked
-        from regate_adapters.vector.marked.marks import Marking
+    def written(self, condition: Tree) -> object:
+        """Return an expression of Milvus."""
         from regate_adapters.vector.milvus.filter import render
 
-        marking = Marking.of(schema)
-
-        def rendered(plan: FilterPlan) -> object:
-            tree = marked.render(plan, marking)
-            return tree is not False and render(tree, store=StoreId(""))
-
-        return rendered
+        return condition is not False and render(condition, store=StoreId(""))
 
     def proof(self, folder: Path, url: str) -> Configured[MilvusSettings]:  # noqa: ARG002 — it has no files
         """Return one on the server."""

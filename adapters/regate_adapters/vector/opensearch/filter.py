@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import Final, assert_never
 
+from regate_adapters.vector.marked.filter import Limits
 from regate_adapters.vector.marked.tree import All, Has, Lacks, Some, Tree
 from regate_orchestrator.values import JsonObject
 
@@ -19,6 +20,7 @@ the condition.
 """
 MOST_CONDITIONS: Final = 1_000
 """`indices.query.bool.max_clause_count` is 1,024 by default; a `terms` counts as one, however long."""
+LIMITS: Final = Limits(most_marks=MOST_MARKS, deepest=DEEPEST, most_conditions=MOST_CONDITIONS)
 
 
 def rendered(tree: Tree) -> list[JsonObject]:

@@ -4,24 +4,26 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import AsyncIterator, Mapping
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
-from regate_adapters.vector.kind import MARKED_REFUSES, Configured, EngineKind, Renderer
+from regate_adapters.vector.kind import Configured
+from regate_adapters.vector.marked.kind import MarkedKind
 from regate_adapters.vector.opensearch.settings import ElasticsearchSettings, OpenSearchSettings
 from regate_orchestrator.errors import ConfigurationError, VectorStoreUnavailable
-from regate_orchestrator.filters.schema import RowSchema
-from regate_orchestrator.ports import VectorStore
 
 if TYPE_CHECKING:
     from regate_adapters.vector.json_server import JsonServer
+    from regate_adapters.vector.marked.engine import MarkedEngine
+    from regate_adapters.vector.marked.filter import Limits
+    from regate_adapters.vector.marked.tree import Tree
     from regate_adapters.vector.opensearch.dialects import Dialect
 
 S = TypeVar("S", OpenSearchSettings, ElasticsearchSettings)
 
 
-class _SearchServer(EngineKind[S]):
+class _SearchServer(MarkedKind[S]):
     """What both kinds do alike."""
 
     @property
@@ -48,36 +50,25 @@ class _SearchServer(EngineKind[S]):
         return f"{dialect.called} {version.get('number')} answers at {url}"
 
     @asynccontextmanager
-    async def _opened(self, configured: Configured[S], schema: RowSchema) -> AsyncIterator[VectorStore]:
-        from regate_adapters.vector.marked.store import MarkedVectorStore
+    async def engine(self, configured: Configured[S]) -> AsyncIterator[MarkedEngine]:
+        """Yield the engine on the server."""
         from regate_adapters.vector.opensearch.engine import OpenSearchEngine
-        from regate_adapters.vector.opensearch.filter import DEEPEST, MOST_CONDITIONS, MOST_MARKS
 
         async with _server(configured, self._dialect) as server:
-            engine = OpenSearchEngine(server, self._dialect, prefix=configured.settings.index_prefix)
-            yield MarkedVectorStore(
-                engine,
-                schema,
-                shared=True,
-                most_marks=MOST_MARKS,
-                deepest=DEEPEST,
-                most_conditions=MOST_CONDITIONS,
-            )
+            yield OpenSearchEngine(server, self._dialect, prefix=configured.settings.index_prefix)
 
-    def open(self, configured: Configured[S], schema: RowSchema) -> AbstractAsyncContextManager[VectorStore]:
-        """Return the store on the server, which may start later."""
-        return self._opened(configured, schema)
+    @property
+    def limits(self) -> Limits:
+        """Return what its filters may be."""
+        from regate_adapters.vector.opensearch.filter import LIMITS
 
-    def renderer(self, schema: RowSchema) -> Renderer:
-        """Return what renders the queries that all must match."""
-        from regate_adapters.vector.marked.filter import render
-        from regate_adapters.vector.marked.marks import Marking
-        from regate_adapters.vector.opensearch.filter import DEEPEST, MOST_CONDITIONS, MOST_MARKS, rendered
+        return LIMITS
 
-        marking = Marking.of(schema)
-        return lambda plan: rendered(
-            render(plan, marking, most_marks=MOST_MARKS, deepest=DEEPEST, most_conditions=MOST_CONDITIONS)
-        )
+    def written(self, condition: Tree) -> object:
+        """Return the queries that all must match."""
+        from regate_adapters.vector.opensearch.filter import rendered
+
+        return rendered(condition)
 
 
 class OpenSearch(_SearchServer[OpenSearchSettings]):
@@ -85,7 +76,6 @@ class OpenSearch(_SearchServer[OpenSearchSettings]):
 
     settings = OpenSearchSettings
     title = "OpenSearch"
-    refuses = MARKED_REFUSES
     server = "opensearch"
 
     @property
@@ -104,7 +94,6 @@ class Elasticsearch(_SearchServer[ElasticsearchSettings]):
 
     settings = ElasticsearchSettings
     title = "Elasticsearch"
-    refuses = MARKED_REFUSES
     server = "elasticsearch"
 
     @property

@@ -11,10 +11,12 @@ import hashlib
 from dataclasses import dataclass, field
 from typing import Final, assert_never
 
+from regate_adapters.vector.marked.filter import Limits
 from regate_adapters.vector.marked.tree import All, Has, Lacks, Some, Tree
 
 MOST_CONDITIONS: Final = 1_000
 """Each is a subquery, which the optimizer considers. Not measured."""
+LIMITS: Final = Limits(most_conditions=MOST_CONDITIONS)
 
 _IN_ONE_LIST: Final = 1_000
 """Of so many expressions a list may be in every version; of more it must be several."""

@@ -4,27 +4,26 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from collections.abc import Awaitable, Callable
+from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from regate_adapters.vector.kind import MARKED_REFUSES, Configured, EngineKind, Extra, Renderer
+from regate_adapters.vector.kind import Configured, Extra
+from regate_adapters.vector.marked.kind import MarkedKind
 from regate_adapters.vector.oracle.settings import OracleSettings
 from regate_orchestrator.errors import ConfigurationError
-from regate_orchestrator.filters.schema import RowSchema
-from regate_orchestrator.ports import VectorStore
 
 if TYPE_CHECKING:
-    from regate_adapters.vector.oracle.engine import OracleEngine
+    from regate_adapters.vector.marked.engine import MarkedEngine
+    from regate_adapters.vector.marked.filter import Limits
 
 
-class Oracle(EngineKind[OracleSettings]):
+class Oracle(MarkedKind[OracleSettings]):
     """Oracle Database with AI Vector Search."""
 
     settings = OracleSettings
     title = "Oracle AI Vector Search"
-    refuses = MARKED_REFUSES
     extra = Extra("oracle", module="oracledb", what="Oracle's driver")
     server = "oracle"
 
@@ -49,20 +48,24 @@ class Oracle(EngineKind[OracleSettings]):
             raise ConfigurationError(said) from error
         return f"Oracle {version} answers at {settings.dsn}"
 
-    def open(
-        self, configured: Configured[OracleSettings], schema: RowSchema
-    ) -> AbstractAsyncContextManager[VectorStore]:
-        """Return the store in the database."""
-        return _opened(configured, schema)
+    def engine(self, configured: Configured[OracleSettings]) -> AbstractAsyncContextManager[MarkedEngine]:
+        """Return the engine in the database."""
+        from regate_adapters.vector.oracle.engine import OracleEngine
 
-    def renderer(self, schema: RowSchema) -> Renderer:
-        """Return what renders a condition on marks."""
-        from regate_adapters.vector.marked.filter import render
-        from regate_adapters.vector.marked.marks import Marking
-        from regate_adapters.vector.oracle.filter import MOST_CONDITIONS
+        settings = configured.settings
+        return OracleEngine(
+            _connecting(configured),
+            setting=f"{configured.place}.dsn",
+            connections=settings.connections,
+            timeout_s=settings.timeout_s,
+        )
 
-        marking = Marking.of(schema)
-        return lambda plan: render(plan, marking, most_conditions=MOST_CONDITIONS)
+    @property
+    def limits(self) -> Limits:
+        """Return what its filters may be."""
+        from regate_adapters.vector.oracle.filter import LIMITS
+
+        return LIMITS
 
     def proof(self, folder: Path, url: str) -> Configured[OracleSettings]:  # noqa: ARG002 — it has no files
         """Return one in the database at `user@host:port/service`, with the password of a variable."""
@@ -96,24 +99,3 @@ def _connecting(configured: Configured[OracleSettings]) -> Callable[[], Awaitabl
         )
 
     return connect
-
-
-def _engine(configured: Configured[OracleSettings]) -> OracleEngine:
-    from regate_adapters.vector.oracle.engine import OracleEngine
-
-    settings = configured.settings
-    return OracleEngine(
-        _connecting(configured),
-        setting=f"{configured.place}.dsn",
-        connections=settings.connections,
-        timeout_s=settings.timeout_s,
-    )
-
-
-@asynccontextmanager
-async def _opened(configured: Configured[OracleSettings], schema: RowSchema) -> AsyncIterator[VectorStore]:
-    from regate_adapters.vector.marked.store import MarkedVectorStore
-    from regate_adapters.vector.oracle.filter import MOST_CONDITIONS
-
-    async with _engine(configured) as engine:
-        yield MarkedVectorStore(engine, schema, shared=True, most_conditions=MOST_CONDITIONS)

@@ -4,28 +4,27 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
-from contextlib import AbstractAsyncContextManager, aclosing, asynccontextmanager
+from contextlib import aclosing, asynccontextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from regate_adapters.vector.kind import MARKED_REFUSES, Configured, EngineKind, Extra, Renderer
+from regate_adapters.vector.kind import Configured, Extra
+from regate_adapters.vector.marked.kind import MarkedKind
 from regate_adapters.vector.qdrant.settings import QdrantSettings
 from regate_orchestrator.errors import ConfigurationError, VectorStoreUnavailable
-from regate_orchestrator.filters.expression import FilterPlan
-from regate_orchestrator.filters.schema import RowSchema
-from regate_orchestrator.ports import VectorStore
 from regate_orchestrator.values import StoreId
 
 if TYPE_CHECKING:
+    from regate_adapters.vector.marked.engine import MarkedEngine
+    from regate_adapters.vector.marked.tree import Tree
     from regate_adapters.vector.qdrant.engine import QdrantEngine
 
 
-class Qdrant(EngineKind[QdrantSettings]):
+class Qdrant(MarkedKind[QdrantSettings]):
     """A Qdrant server."""
 
     settings = QdrantSettings
     title = "a Qdrant server"
-    refuses = MARKED_REFUSES
     extra = Extra("qdrant", module="qdrant_client", what="Qdrant's client")
     server = "qdrant"
 
@@ -42,33 +41,16 @@ class Qdrant(EngineKind[QdrantSettings]):
                 raise ConfigurationError(f"no Qdrant answers at {address}: {error.detail}") from error
 
     @asynccontextmanager
-    async def _opened(
-        self, configured: Configured[QdrantSettings], schema: RowSchema
-    ) -> AsyncIterator[VectorStore]:
-        from regate_adapters.vector.marked.store import MarkedVectorStore
-
+    async def engine(self, configured: Configured[QdrantSettings]) -> AsyncIterator[MarkedEngine]:
+        """Yield the engine on the server."""
         async with aclosing(await asyncio.to_thread(_engine, configured)) as engine:
-            yield MarkedVectorStore(engine, schema, shared=True)
+            yield engine
 
-    def open(
-        self, configured: Configured[QdrantSettings], schema: RowSchema
-    ) -> AbstractAsyncContextManager[VectorStore]:
-        """Return the store on the server, which may start after the gateway."""
-        return self._opened(configured, schema)
-
-    def renderer(self, schema: RowSchema) -> Renderer:
-        """Return what renders a filter in the JSON of Qdrant's API."""
-        from regate_adapters.vector.marked import filter as marked
-        from regate_adapters.vector.marked.marks import Marking
+    def written(self, condition: Tree) -> object:
+        """Return a filter in the JSON of Qdrant's API."""
         from regate_adapters.vector.qdrant.filter import render
 
-        marking = Marking.of(schema)
-
-        def rendered(plan: FilterPlan) -> object:
-            tree = marked.render(plan, marking)
-            return tree is not False and render(tree, store=StoreId(""))
-
-        return rendered
+        return condition is not False and render(condition, store=StoreId(""))
 
     def proof(self, folder: Path, url: str) -> Configured[QdrantSettings]:  # noqa: ARG002 — it has no files
         """Return one on the server."""

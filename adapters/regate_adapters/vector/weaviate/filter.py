@@ -11,6 +11,7 @@ import json
 from collections.abc import Sequence
 from typing import Final, assert_never, cast
 
+from regate_adapters.vector.marked.filter import Limits
 from regate_adapters.vector.marked.tree import All, Has, Lacks, Some, Tree
 from regate_orchestrator.values import JsonObject
 
@@ -19,6 +20,7 @@ MOST_MARKS: Final = 50_000
 DEEPEST: Final = 60
 MOST_CONDITIONS: Final = 2_000
 """A filter with so many takes Weaviate a second too."""
+LIMITS: Final = Limits(most_marks=MOST_MARKS, deepest=DEEPEST, most_conditions=MOST_CONDITIONS)
 MARKS: Final = "marks"
 EVERY_PLACE: Final = 2**31
 """Places are below, which is what GraphQL's whole numbers can be."""

@@ -4,30 +4,31 @@ from __future__ import annotations
 
 import re
 from collections.abc import AsyncIterator
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from regate_adapters.vector.kind import MARKED_REFUSES, Configured, EngineKind, Renderer
+from regate_adapters.vector.kind import Configured
+from regate_adapters.vector.marked.kind import MarkedKind
 from regate_adapters.vector.weaviate.settings import WeaviateSettings
 from regate_orchestrator.errors import ConfigurationError, VectorStoreUnavailable
-from regate_orchestrator.filters.schema import RowSchema
-from regate_orchestrator.ports import VectorStore
 
 if TYPE_CHECKING:
     from regate_adapters.vector.json_server import JsonServer
+    from regate_adapters.vector.marked.engine import MarkedEngine
+    from regate_adapters.vector.marked.filter import Limits
+    from regate_adapters.vector.marked.tree import Tree
 
 _CALLED: Final = "Weaviate"
 _OLDEST: Final = (1, 33)
 """The first that knows `ContainsNone`."""
 
 
-class Weaviate(EngineKind[WeaviateSettings]):
+class Weaviate(MarkedKind[WeaviateSettings]):
     """A Weaviate server, asked over its REST and GraphQL interfaces."""
 
     settings = WeaviateSettings
     title = "a Weaviate server"
-    refuses = MARKED_REFUSES
     server = "weaviate"
 
     def check(self, configured: Configured[WeaviateSettings]) -> None:
@@ -50,39 +51,25 @@ class Weaviate(EngineKind[WeaviateSettings]):
         return f"{_CALLED} {version} answers at {url}"
 
     @asynccontextmanager
-    async def _opened(
-        self, configured: Configured[WeaviateSettings], schema: RowSchema
-    ) -> AsyncIterator[VectorStore]:
-        from regate_adapters.vector.marked.store import MarkedVectorStore
+    async def engine(self, configured: Configured[WeaviateSettings]) -> AsyncIterator[MarkedEngine]:
+        """Yield the engine on the server."""
         from regate_adapters.vector.weaviate.engine import WeaviateEngine
-        from regate_adapters.vector.weaviate.filter import DEEPEST, MOST_CONDITIONS, MOST_MARKS
 
         async with _server(configured) as server:
-            yield MarkedVectorStore(
-                WeaviateEngine(server, prefix=configured.settings.collections),
-                schema,
-                shared=True,
-                most_marks=MOST_MARKS,
-                deepest=DEEPEST,
-                most_conditions=MOST_CONDITIONS,
-            )
+            yield WeaviateEngine(server, prefix=configured.settings.collections)
 
-    def open(
-        self, configured: Configured[WeaviateSettings], schema: RowSchema
-    ) -> AbstractAsyncContextManager[VectorStore]:
-        """Return the store on the server, which may start later."""
-        return self._opened(configured, schema)
+    @property
+    def limits(self) -> Limits:
+        """Return what its filters may be."""
+        from regate_adapters.vector.weaviate.filter import LIMITS
 
-    def renderer(self, schema: RowSchema) -> Renderer:
-        """Return what renders filters as Weaviate's REST API has them."""
-        from regate_adapters.vector.marked.filter import render
-        from regate_adapters.vector.marked.marks import Marking
-        from regate_adapters.vector.weaviate.filter import DEEPEST, MOST_CONDITIONS, MOST_MARKS, rendered
+        return LIMITS
 
-        marking = Marking.of(schema)
-        return lambda plan: rendered(
-            render(plan, marking, most_marks=MOST_MARKS, deepest=DEEPEST, most_conditions=MOST_CONDITIONS)
-        )
+    def written(self, condition: Tree) -> object:
+        """Return filters as Weaviate's REST API has them."""
+        from regate_adapters.vector.weaviate.filter import rendered
+
+        return rendered(condition)
 
     def proof(self, folder: Path, url: str) -> Configured[WeaviateSettings]:  # noqa: ARG002 — it has no files
         """Return one on the server."""
