@@ -24,7 +24,8 @@ from regate_adapters.files.blobs.gcs_client import Answer, GcsClient, no_answer,
 from regate_adapters.files.blobs.gcs_tokens import TokenSource
 from regate_adapters.files.blobs.leaving import leave_nothing
 from regate_adapters.files.blobs.local import stored_name
-from regate_orchestrator.errors import NotFound, StateUnavailable, TooLarge
+from regate_adapters.files.blobs.parts import Parts
+from regate_orchestrator.errors import NotFound, StateUnavailable
 from regate_orchestrator.values import FileId
 
 GOOGLE: Final = "https://storage.googleapis.com"
@@ -82,31 +83,25 @@ class GcsBlobStore:
         by part as they come.
         """
         name = self._name(file)
-        written = 0
-        part = bytearray()
+        gathered = Parts(size=_PART, limit=limit)
         upload: _Upload | None = None
         sending = False
         try:
             async for piece in parts:
-                written += len(piece)
-                if written > limit:
-                    raise TooLarge(f"The file is larger than {limit} bytes.", param="file")
-                part += piece
-                while len(part) > _PART:
+                for part in gathered.add(piece):
                     sending = True
                     upload = upload or await self._begun(name)
-                    await upload.send(bytes(part[:_PART]))
-                    del part[:_PART]
+                    await upload.send(part)
             sending = True
             if upload is None:
-                await self._sent(name, bytes(part))
+                await self._sent(name, gathered.last())
             else:
-                await upload.send(bytes(part), is_last=True)
+                await upload.send(gathered.last(), is_last=True)
         except BaseException:
             if sending:
                 await leave_nothing(file, self._remove(file, upload))
             raise
-        return written
+        return gathered.written
 
     async def read(self, file: FileId) -> AsyncIterator[bytes]:
         """Yield the bytes in pieces of 1 MiB, each asked for when the one before was taken. Raises

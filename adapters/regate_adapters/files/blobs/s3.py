@@ -23,7 +23,8 @@ from botocore.exceptions import BotoCoreError, ClientError
 from regate_adapters.files.blobs.copies import Copies
 from regate_adapters.files.blobs.leaving import leave_nothing
 from regate_adapters.files.blobs.local import stored_name
-from regate_orchestrator.errors import ConfigurationError, NotFound, StateUnavailable, TooLarge
+from regate_adapters.files.blobs.parts import Parts
+from regate_orchestrator.errors import ConfigurationError, NotFound, StateUnavailable
 from regate_orchestrator.values import FileId
 
 if TYPE_CHECKING:
@@ -113,36 +114,30 @@ class S3BlobStore:
         by part as they come.
         """
         key = self._key(file)
-        written = 0
-        part = bytearray()
+        gathered = Parts(size=_PART, limit=limit)
         upload: _Upload | None = None
         sending = False
         try:
             async for piece in parts:
-                written += len(piece)
-                if written > limit:
-                    raise TooLarge(f"The file is larger than {limit} bytes.", param="file")
-                part += piece
-                while len(part) > _PART:
+                for part in gathered.add(piece):
                     sending = True
                     if upload is None:
                         upload = _Upload(self._client, self._place.bucket, key)
                         await self._asked(upload.begin())
-                    await self._asked(upload.send(bytes(part[:_PART])))
-                    del part[:_PART]
+                    await self._asked(upload.send(part))
             sending = True
             if upload is None:
                 await self._asked(
-                    self._client.put_object(Bucket=self._place.bucket, Key=key, Body=bytes(part))
+                    self._client.put_object(Bucket=self._place.bucket, Key=key, Body=gathered.last())
                 )
             else:
-                await self._asked(upload.send(bytes(part)))
+                await self._asked(upload.send(gathered.last()))
                 await self._asked(upload.complete())
         except BaseException:
             if sending:
                 await leave_nothing(file, self.delete(file))
             raise
-        return written
+        return gathered.written
 
     async def read(self, file: FileId) -> AsyncIterator[bytes]:
         """Yield the bytes in pieces of 1 MiB, each asked for when the one before was taken. Raises
