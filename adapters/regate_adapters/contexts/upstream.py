@@ -5,8 +5,7 @@ of the answer that it has not checked.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from types import TracebackType
-from typing import Any, Final, Self
+from typing import Any, Final
 
 import orjson
 
@@ -23,7 +22,7 @@ _TASK: Final = (
 _CHARACTERS_A_TOKEN: Final = 16
 
 
-class UpstreamContextWriter:
+class UpstreamContextWriter(JsonEndpoint):
     """Asks an upstream for the context of one passage at a time. Must be entered before use."""
 
     def __init__(
@@ -36,18 +35,9 @@ class UpstreamContextWriter:
         deadline_s: float = 60.0,
     ) -> None:
         url = base_url.rstrip("/") + "/chat/completions"
-        self._endpoint = JsonEndpoint(url, api_key=api_key, deadline_s=deadline_s)
+        super().__init__(url, api_key=api_key, deadline_s=deadline_s)
         self._max_tokens = max_tokens
         self.model = model
-
-    async def __aenter__(self) -> Self:
-        await self._endpoint.__aenter__()
-        return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        await self._endpoint.__aexit__(kind, error, trace)
 
     @property
     def name(self) -> str:
@@ -69,7 +59,7 @@ class UpstreamContextWriter:
             "max_tokens": self._max_tokens,
         }
         try:
-            answer = orjson.loads(await self._endpoint.ask(question))
+            answer = orjson.loads(await self.ask(question))
             text = _line(answer["choices"][0]["message"]["content"])
             if not text:
                 raise ValueError("an empty text")

@@ -6,8 +6,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from types import TracebackType
-from typing import Final, Self
+from typing import Final
 
 import orjson
 
@@ -19,7 +18,7 @@ from regate_orchestrator.ports import Vector
 _BATCH: Final = 64
 
 
-class UpstreamEmbedder:
+class UpstreamEmbedder(JsonEndpoint):
     """Asks an upstream for vectors, 64 texts a call, each call within the deadline. Must be entered
     before use.
     """
@@ -34,19 +33,10 @@ class UpstreamEmbedder:
         deadline_s: float = 30.0,
     ) -> None:
         url = base_url.rstrip("/") + "/embeddings"
-        self._endpoint = JsonEndpoint(url, api_key=api_key, deadline_s=deadline_s)
+        super().__init__(url, api_key=api_key, deadline_s=deadline_s)
         self._model = model
         self._most_tokens = most_tokens
         self._length: int | None = None
-
-    async def __aenter__(self) -> Self:
-        await self._endpoint.__aenter__()
-        return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        await self._endpoint.__aexit__(kind, error, trace)
 
     @property
     def name(self) -> str:
@@ -80,7 +70,7 @@ class UpstreamEmbedder:
             "encoding_format": "float",
         }
         try:
-            answer = await self._endpoint.ask(question)
+            answer = await self.ask(question)
         except EndpointFailed as error:
             # Some servers say so with 500; nothing is quoted back by an API of embeddings that could be taken
             # for it.

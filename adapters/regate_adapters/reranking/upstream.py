@@ -6,8 +6,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from types import TracebackType
-from typing import Self
 
 import orjson
 
@@ -15,7 +13,7 @@ from regate_adapters.json_endpoint import EndpointFailed, JsonEndpoint, encodabl
 from regate_orchestrator.errors import RerankingUnavailable
 
 
-class UpstreamReranker:
+class UpstreamReranker(JsonEndpoint):
     """Asks an upstream how well passages answer a query, all of them in one call. Must be entered before
     use.
     """
@@ -24,17 +22,8 @@ class UpstreamReranker:
         self, base_url: str, model: str, *, api_key: str | None = None, deadline_s: float = 10.0
     ) -> None:
         url = base_url.rstrip("/") + "/rerank"
-        self._endpoint = JsonEndpoint(url, api_key=api_key, deadline_s=deadline_s)
+        super().__init__(url, api_key=api_key, deadline_s=deadline_s)
         self._model = model
-
-    async def __aenter__(self) -> Self:
-        await self._endpoint.__aenter__()
-        return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        await self._endpoint.__aexit__(kind, error, trace)
 
     async def relevance(self, query: str, texts: Sequence[str]) -> list[float]:
         """Return for each text how relevant it is to the query, cut to the range 0 to 1.
@@ -49,7 +38,7 @@ class UpstreamReranker:
             "return_documents": False,
         }
         try:
-            answer = await self._endpoint.ask(question)
+            answer = await self.ask(question)
             return _in_order(orjson.loads(answer)["results"], len(texts))
         except EndpointFailed as error:  # whose words may quote a passage
             raise RerankingUnavailable(f"{self._model}: {error}") from error
