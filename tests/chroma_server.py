@@ -2,40 +2,26 @@
 
 from __future__ import annotations
 
-import http.client
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from tests.programs import Server
+from tests.programs import HttpServer
 
 
 @dataclass
-class ChromaRun(Server):
+class ChromaRun(HttpServer):
     """A server that can be stopped and started again on the same port, with what it kept."""
+
+    ready = "/api/v2/heartbeat"
 
     arguments: Sequence[str] = ()
 
     @property
-    def url(self) -> str:
-        """The server's address."""
-        return f"http://127.0.0.1:{self.port}"
-
-    @property
     def command(self) -> list[str]:
         return [str(Path(sys.executable).parent / "chroma"), "run", *self.arguments]
-
-    def answers(self) -> bool:
-        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=5)
-        try:
-            connection.request("GET", "/api/v2/heartbeat")
-            return connection.getresponse().status == 200
-        except OSError:
-            return False
-        finally:
-            connection.close()
 
 
 @contextmanager

@@ -7,7 +7,6 @@ need it are skipped where it is not there.
 from __future__ import annotations
 
 import argparse
-import http.client
 import shutil
 import subprocess
 import sys
@@ -18,7 +17,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
-from tests.programs import Server
+from tests.programs import HttpServer
 
 from regate_adapters.testing.ports import free_port
 
@@ -35,29 +34,16 @@ def is_installed() -> bool:
     return (HOME / f"{_NODE}.class").is_file() and shutil.which("java") is not None
 
 
-class OpenSearchRun(Server):
+class OpenSearchRun(HttpServer):
     """A node that can be killed and started again on the same port, with what it kept."""
 
-    @property
-    def url(self) -> str:
-        """The server's address."""
-        return f"http://127.0.0.1:{self.port}"
+    ready = "/_cluster/health?wait_for_status=yellow"
 
     @property
     def command(self) -> Sequence[str]:
         places = ":".join([str(HOME), *(f"{HOME / name}/*" for name in ("lib", "knn"))])
         memory = (f"-Xms{_MEMORY}", f"-Xmx{_MEMORY}", "-XX:+UseSerialGC")
         return ["java", *memory, "-cp", places, _NODE, str(self.folder / "node"), str(self.port)]
-
-    def answers(self) -> bool:
-        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=5)
-        try:
-            connection.request("GET", "/_cluster/health?wait_for_status=yellow")
-            return connection.getresponse().status == 200
-        except OSError:
-            return False
-        finally:
-            connection.close()
 
 
 @contextmanager

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import http.client
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from tests.programs import Server
+from tests.programs import HttpServer
 
 from regate_adapters.testing.ports import free_port
 
@@ -17,30 +16,17 @@ _PROGRAM = Path(__file__).parent / "qdrant_over_edge.py"
 
 
 @dataclass
-class QdrantRun(Server):
+class QdrantRun(HttpServer):
     """It can be stopped and started again on the same port, with what it kept."""
 
-    api_key: str | None = None
+    ready = "/"
 
-    @property
-    def url(self) -> str:
-        """The server's address."""
-        return f"http://127.0.0.1:{self.port}"
+    api_key: str | None = None
 
     @property
     def command(self) -> Sequence[str]:
         key = [] if self.api_key is None else [self.api_key]
         return [sys.executable, str(_PROGRAM), str(self.port), str(self.folder / "data"), *key]
-
-    def answers(self) -> bool:
-        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=5)
-        try:
-            connection.request("GET", "/")
-            return connection.getresponse().status == 200
-        except OSError:
-            return False
-        finally:
-            connection.close()
 
 
 @contextmanager

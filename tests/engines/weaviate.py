@@ -7,7 +7,6 @@ skipped where it is not there.
 from __future__ import annotations
 
 import argparse
-import http.client
 import shutil
 import sys
 import tempfile
@@ -17,7 +16,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
-from tests.programs import Server
+from tests.programs import HttpServer
 
 from regate_adapters.go_commands import compiled, say
 from regate_adapters.testing.ports import free_port
@@ -43,16 +42,13 @@ def program() -> str | None:
 
 
 @dataclass
-class WeaviateRun(Server):
+class WeaviateRun(HttpServer):
     """A server of one node that can be killed and started again on the same port, with what it kept."""
+
+    ready = "/v1/.well-known/ready"
 
     api_key: str | None = None
     ports: dict[str, int] = field(default_factory=lambda: {name: free_port() for name in _PORTS})
-
-    @property
-    def url(self) -> str:
-        """The server's address."""
-        return f"http://127.0.0.1:{self.port}"
 
     @property
     def command(self) -> Sequence[str]:
@@ -77,16 +73,6 @@ class WeaviateRun(Server):
             }
         place = ["--scheme", "http", "--host", "127.0.0.1", "--port", str(self.port)]
         return ["env", *(f"{name}={value}" for name, value in settings.items()), found, *place]
-
-    def answers(self) -> bool:
-        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=5)
-        try:
-            connection.request("GET", "/v1/.well-known/ready")
-            return connection.getresponse().status == 200
-        except OSError:
-            return False
-        finally:
-            connection.close()
 
 
 @contextmanager
