@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 from typing import Final
 
 import pytest
 
 from regate_adapters.testing.vector.suite import DIMENSIONS, hostile_chunks
 from regate_orchestrator.errors import VectorStoreUnavailable
-from regate_orchestrator.filters.expression import Everything
+from regate_orchestrator.filters.expression import Compare, Everything, Matching
 from regate_orchestrator.ports import Query, VectorStore
 from regate_orchestrator.values import StoreId
 
@@ -52,3 +53,36 @@ async def refused_each(store: VectorStore) -> None:
     for ask in OPERATIONS.values():
         with pytest.raises(VectorStoreUnavailable):
             await ask(store)
+
+
+async def a_chunk_that_changes_its_tenant_is_there_once(store: VectorStore) -> None:
+    """Check that it is replaced wherever the engine keeps it, which may depend on the tenant."""
+    tenants = ["acme", "", "globex", "t\0ü\ud800"]
+    await store.create(STORE, dimensions=DIMENSIONS)
+    for tenant in tenants:
+        await store.add(STORE, [replace(CHUNKS[0], stamp={**CHUNKS[0].stamp, "tenant": tenant})])
+
+    plans = [Matching(Compare("eq", ("tenant",), tenant)) for tenant in tenants]
+    found = [await store.search(STORE, Query(QUERY, limit=9), plan=plan) for plan in plans]
+
+    assert [len(one.candidates) for one in found] == [0, 0, 0, 1]
+    assert (found[-1].total, await found_of(store)) == (1, 1)
+
+
+async def gateways_of_one_server_see_the_same_chunks(store: VectorStore, other: VectorStore) -> None:
+    """Check that what one gateway writes or removes, another sees."""
+    await store.create(STORE, dimensions=DIMENSIONS)
+    await store.add(STORE, CHUNKS)
+    seen = await found_of(other)
+    await other.remove(STORE, CHUNKS[0].file_id)
+    left = await found_of(store)
+
+    assert (seen, left) == (60, 55)
+
+
+async def deployments_share_nothing(store: VectorStore, other: VectorStore) -> None:
+    """Check that a store of one is not there for another on the same server."""
+    await store.create(STORE, dimensions=DIMENSIONS)
+    await other.check()
+    with pytest.raises(VectorStoreUnavailable):
+        await found_of(other)

@@ -17,7 +17,10 @@ from tests.adapters.vector.operations import (
     QUERY,
     STORE,
     USED,
+    a_chunk_that_changes_its_tenant_is_there_once,
+    deployments_share_nothing,
     found_of,
+    gateways_of_one_server_see_the_same_chunks,
     refusals,
     refused_each,
 )
@@ -32,7 +35,7 @@ from regate_adapters.testing.vector.suite import DIMENSIONS, SCHEMA, Check, vect
 from regate_adapters.vector.kind import MARKED_REFUSES, Configured
 from regate_adapters.vector.registry import KINDS
 from regate_orchestrator.errors import ConfigurationError, VectorStoreUnavailable
-from regate_orchestrator.filters.expression import Compare, Everything, Matching
+from regate_orchestrator.filters.expression import Everything
 from regate_orchestrator.ports import Query, VectorStore
 from regate_orchestrator.values import StoreId
 
@@ -114,37 +117,19 @@ async def test_more_rows_than_one_request_holds_are_written_read_and_removed(sto
 
 
 async def test_a_chunk_that_changes_its_tenant_is_there_once(store: VectorStore) -> None:
-    tenants = ["acme", "", "globex", "t\0ü\ud800"]
-    await store.create(STORE, dimensions=DIMENSIONS)
-    for tenant in tenants:
-        await store.add(STORE, [replace(CHUNKS[0], stamp={**CHUNKS[0].stamp, "tenant": tenant})])
-
-    plans = [Matching(Compare("eq", ("tenant",), tenant)) for tenant in tenants]
-    found = [await store.search(STORE, Query(QUERY, limit=9), plan=plan) for plan in plans]
-
-    assert [len(one.candidates) for one in found] == [0, 0, 0, 1]
-    assert (found[-1].total, await found_of(store)) == (1, 1)
+    await a_chunk_that_changes_its_tenant_is_there_once(store)
 
 
 async def test_gateways_of_one_server_see_the_same_chunks(store: VectorStore, server: OpenSearchRun) -> None:
     async with KIND.open(configured(server.url), SCHEMA) as other:
-        await store.create(STORE, dimensions=DIMENSIONS)
-        await store.add(STORE, CHUNKS)
-        seen = await found_of(other)
-        await other.remove(STORE, CHUNKS[0].file_id)
-        left = await found_of(store)
-
-    assert (seen, left) == (60, 55)
+        await gateways_of_one_server_see_the_same_chunks(store, other)
 
 
 async def test_deployments_with_prefixes_of_their_own_share_nothing(
     store: VectorStore, server: OpenSearchRun
 ) -> None:
-    await store.create(STORE, dimensions=DIMENSIONS)
     async with KIND.open(configured(server.url, index_prefix="another"), SCHEMA) as other:
-        await other.check()
-        with pytest.raises(VectorStoreUnavailable):
-            await found_of(other)
+        await deployments_share_nothing(store, other)
 
 
 async def test_an_index_that_is_gone_is_a_failure_and_is_not_made_by_writing(

@@ -10,9 +10,17 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import aclosing
 from typing import Final
 
-import numpy as np
 import pytest
 from pydantic import ValidationError
+from tests.adapters.vector.drivers import (
+    DRIVER_CHECKS,
+    QUERY,
+    STORE,
+    fill_to_be_killed,
+    gateways_of_one_server_see_the_same_rows,
+    ids,
+    row,
+)
 from tests.link import Link, State
 from tests.patience import PATIENT_SECONDS
 
@@ -25,9 +33,7 @@ from regate_adapters.testing.vector.suite import (
     vector_store_conformance,
 )
 from regate_adapters.vector.kind import MARKED_REFUSES, Configured
-from regate_adapters.vector.marked.engine import MarkedRow
 from regate_adapters.vector.marked.store import MarkedVectorStore
-from regate_adapters.vector.marked.tree import Has, Lacks, Tree
 from regate_adapters.vector.qdrant.engine import QdrantEngine
 from regate_adapters.vector.qdrant.kind import Qdrant
 from regate_adapters.vector.qdrant.settings import QdrantSettings
@@ -47,12 +53,10 @@ from regate_adapters.vector.qdrant.connecting import client_of
 pytestmark = pytest.mark.engines
 
 CHECKS: Final = vector_store_conformance()
-STORE: Final = StoreId("vs_0123456789abcdef")
 USED: Final = (
     STORE,
     *map(StoreId, ("vs_conformance", "vs_conformance_other", "vs_conformance_clients", "vs_modes")),
 )
-QUERY: Final = hostile_chunks(count=1)[0].vector
 KEY: Final = "a-key-that-nobody-may-see"
 SHORT: Final = 1.0
 _ENDLESS: Final = 20
@@ -103,83 +107,26 @@ async def test_local_mode_of_its_client_keeps_the_contract(check: Check, local: 
     await check(store_of(local), exempt=MARKED_REFUSES)
 
 
-def row(name: str, *marks: str, tenant: str = "acme", document: str = "{}") -> MarkedRow:
-    return MarkedRow(name, tenant, marks, document, QUERY)
-
-
-async def ids(engine: QdrantEngine, where: Tree, store: StoreId = STORE) -> list[str]:
-    return sorted([one.id async for page in engine.rows(store, where, vectors=False) for one in page])
-
-
-async def test_vectors_come_back_as_they_were_stored(engine: QdrantEngine) -> None:
-    vectors = {chunk.id: chunk.vector for chunk in hostile_chunks()} | {"zero": (0.0,) * DIMENSIONS}
-    await engine.make(STORE, DIMENSIONS)
-    await engine.put(STORE, [MarkedRow(name, "", ("m",), "{}", vector) for name, vector in vectors.items()])
-    found = await engine.nearest(STORE, QUERY, True, tenant=None, limit=100)
-    read = [one async for page in engine.rows(STORE, True, vectors=True) for one in page]
-
-    expected = {name: np.float32(vector).tolist() for name, vector in vectors.items()}
-    assert {one.id: np.float32(one.vector).tolist() for one in found} == expected
-    assert {one.id: np.float32(one.vector).tolist() for one in read} == expected
-
-
-async def test_tenants_of_any_name_are_kept_apart_by_their_own_field(engine: QdrantEngine) -> None:
-    tenants = ["", "acme", "ACME", "a\x00b", "\ud800", "e\u0301", "\u00e9", "t" * 5_000]
-    await engine.make(STORE, DIMENSIONS)
-    await engine.put(STORE, [row(str(number), "m", tenant=name) for number, name in enumerate(tenants)])
-    found = [await engine.nearest(STORE, QUERY, True, tenant=name, limit=9) for name in tenants]
-    counted = [await engine.count(STORE, Has(("m",)), tenant=name) for name in tenants]
-
-    assert [[one.id for one in rows] for rows in found] == [[str(number)] for number in range(len(tenants))]
-    assert counted == [1] * len(tenants)
-
-
-async def test_large_rows_are_sent_in_parts_and_read_in_pages(engine: QdrantEngine) -> None:
-    marks = tuple(f"teams@s:{number:0150}" for number in range(300))
-    rows = [row(f"{number:04}", *marks, f"own={number}", document="x" * 100_000) for number in range(300)]
-    await engine.make(STORE, DIMENSIONS)
-    await engine.put(STORE, rows)
-
-    assert await ids(engine, True) == [one.id for one in rows]
-    assert await ids(engine, Has(("own=7", marks[0][:-1]))) == ["0007"]
-    assert await ids(engine, Lacks((marks[-1],))) == []
-
-
-async def test_a_store_is_made_again_with_vectors_of_another_length(engine: QdrantEngine) -> None:
-    await engine.make(STORE, DIMENSIONS)
-    await engine.put(STORE, [row("1", "m")])
-    await engine.drop(STORE)
-    gone = (await engine.dimensions(STORE), await engine.count(STORE, True, tenant=None))
-    await engine.make(STORE, 3)
-    await engine.put(STORE, [MarkedRow("2", "acme", ("m",), "{}", (1.0, 0.0, 0.0))])
-
-    assert gone == (None, 0)
-    assert (await engine.dimensions(STORE), await ids(engine, True)) == (3, ["2"])
+@pytest.mark.parametrize("check", DRIVER_CHECKS)
+async def test_qdrant_does_what_a_driver_must(check: str, engine: QdrantEngine) -> None:
+    await DRIVER_CHECKS[check](engine)
 
 
 async def test_gateways_of_one_server_see_the_same_rows(engine: QdrantEngine, server: QdrantRun) -> None:
     async with aclosing(engine_at(server.port)) as other:
-        await asyncio.gather(*[one.make(STORE, 5) for one in (engine, other) for _ in range(4)])
-        vector = (0.6, 0.8, 0.0, 0.0, 0.0)
-        await engine.put(STORE, [MarkedRow(name, "acme", ("m",), "{}", vector) for name in ("1", "2")])
-        await other.delete(STORE, Has(("m",)))
-        await other.put(STORE, [MarkedRow("3", "acme", ("m",), "{}", vector)])
-
-        assert await ids(engine, True) == ["3"]
+        await gateways_of_one_server_see_the_same_rows(engine, other)
 
 
 async def test_a_server_that_was_killed_has_kept_what_it_took(
     engine: QdrantEngine, server: QdrantRun
 ) -> None:
-    await engine.make(STORE, DIMENSIONS)
-    await engine.put(STORE, [row(str(number), f"n={number}") for number in range(50)])
-    await engine.delete(STORE, Has(("n=7",)))
+    kept = await fill_to_be_killed(engine)
     server.stop()
     with pytest.raises(VectorStoreUnavailable):
         await engine.check()
     server.start()
 
-    assert await ids(engine, True) == sorted(str(number) for number in range(50) if number != 7)
+    assert await ids(engine, True) == kept
 
 
 async def test_a_collection_of_others_is_left_alone(engine: QdrantEngine, server: QdrantRun) -> None:
