@@ -2,7 +2,7 @@
 every engine has the same.
 
 The tenants differ in size, as tenants do: one has 2 % of the chunks and one 0.02 %, half of which is for the
-board alone; the others share the rest evenly. Whoever is on the staff of one of the two may therefore see 1 %
+board alone; the others share the rest evenly among their staff. Whoever is on the staff of one of the two may therefore see 1 %
 or 0.01 % of the store.
 """
 
@@ -47,6 +47,8 @@ class Corpus:
     vectors: Vectors
     tenants: Numbers
     for_board: NDArray[np.bool_]
+    count: int
+    """Of tenants."""
 
     def chunk(self, number: int) -> Chunk:
         """Return the chunk as it is stored."""
@@ -90,6 +92,11 @@ class Corpus:
             Asker("0.01 %", _who("t1", "staff", "all-hands", "book-club"), self._of_staff(_SMALL)),
         ]
 
+    def member(self, number: int) -> Asker:
+        """Return one of the staff of a tenant, counted round all."""
+        tenant = number % self.count
+        return Asker("a tenant's", _who(f"t{tenant}", "staff"), self._of_staff(tenant))
+
     def _of_staff(self, tenant: int) -> Numbers:
         return np.flatnonzero((self.tenants == tenant) & ~self.for_board)
 
@@ -103,17 +110,17 @@ def name(number: int) -> str:
     return f"c{number:07}"
 
 
-def make_corpus(chunks: int) -> Corpus:
-    """Return the corpus of this many chunks."""
+def make_corpus(chunks: int, *, tenants: int = TENANTS) -> Corpus:
+    """Return the corpus of this many chunks of this many tenants."""
     source = np.random.default_rng(3)
     large, small = chunks // 50, chunks // 5_000
-    rest = np.arange(chunks - large - small) % (TENANTS - _OTHERS) + _OTHERS
-    tenants = np.concatenate([np.full(large, _LARGE), np.full(small, _SMALL), rest])
+    rest = np.arange(chunks - large - small) % (tenants - _OTHERS) + _OTHERS
+    owners = np.concatenate([np.full(large, _LARGE), np.full(small, _SMALL), rest])
     for_board = np.concatenate([np.arange(large) % 2, np.arange(small) % 2, np.zeros(len(rest), int)]).astype(
         bool
     )
     order = source.permutation(chunks)
-    return Corpus(make_vectors(chunks, seed=1), tenants[order], for_board[order])
+    return Corpus(make_vectors(chunks, seed=1), owners[order], for_board[order], tenants)
 
 
 def make_vectors(count: int, *, seed: int) -> Vectors:

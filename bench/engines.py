@@ -1,8 +1,8 @@
 """The vector engines to measure, each with our adapter on it and with two ways past the adapter: its own
 search without any filter, and exact.
 
-pgvector runs on the server that the development dependencies carry; all others are embedded. Nothing
-here knows of policies.
+Servers are started for the run: pgvector's is among the development dependencies, those of the others are
+where `python -m tests.engines` put them. Nothing here knows of policies.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from psycopg import sql
 from tests.postgres import VERSIONS, running_postgres
 
 from bench.corpus import DIMENSIONS, Vectors, name
+from regate_adapters.testing.proof.targets import engines_here
 from regate_adapters.vector.chroma.store import ChromaVectorStore
 from regate_adapters.vector.kind import Configured
 from regate_adapters.vector.marked.store import MarkedVectorStore
@@ -33,6 +34,11 @@ from regate_orchestrator.values import StoreId
 
 STORE: Final = StoreId("vs_bench")
 K: Final = 10
+ENGINES: Final = (
+    *("local", "faiss", "sqlite_vec", "pgvector", "chroma", "opensearch", "weaviate", "qdrant", "milvus"),
+    "lancedb",  # last: it warns of processes that are started after it
+)
+_TABLED: Final = ("local", "faiss", "sqlite_vec")
 Search = Callable[[Vector], Awaitable[list[str]]]
 
 _MEMORY: Final = {"shared_buffers": "1GB", "maintenance_work_mem": "512MB", "effective_cache_size": "2GB"}
@@ -55,6 +61,17 @@ class Engine:
     """
 
 
+def opened(kind: str, schema: RowSchema, vectors: Vectors) -> AbstractAsyncContextManager[Engine]:
+    """Return the engine of this kind, to be filled with these vectors. Exits where it cannot be had."""
+    if kind == "pgvector":
+        return pgvector(schema)
+    if kind == "chroma":
+        return chroma(schema, vectors)
+    if kind in _TABLED:
+        return tabled(kind, schema, vectors)
+    return marked(kind, schema, vectors)
+
+
 @asynccontextmanager
 async def pgvector(schema: RowSchema) -> AsyncIterator[Engine]:
     """Enter with PostgreSQL, in its newest version here."""
@@ -68,7 +85,8 @@ async def pgvector(schema: RowSchema) -> AsyncIterator[Engine]:
         async def searching(vector: Vector, *, index: bool) -> list[str]:
             await around.execute(sql.SQL("SET enable_indexscan = {}").format(sql.Literal(index)))
             await around.execute("SET hnsw.ef_search = 200")
-            cursor = await around.execute(_NEAREST, ["[" + ",".join(map(repr, vector)) + "]"])
+            # Not prepared: a plan that is kept would use the index in spite of the setting.
+            cursor = await around.execute(_NEAREST, ["[" + ",".join(map(repr, vector)) + "]"], prepare=False)
             return [row[0] for row in await cursor.fetchall()]
 
         async def settled() -> None:
@@ -142,20 +160,29 @@ def _nearest(vectors: Vectors, vector: Vector) -> list[str]:
 
 
 @asynccontextmanager
-async def lancedb(schema: RowSchema) -> AsyncIterator[Engine]:
-    """Enter with embedded LanceDB. It has no index of vectors, so its own search is the exact one."""
-    from regate_adapters.vector.lancedb.engine import LanceEngine
+async def marked(kind: str, schema: RowSchema, vectors: Vectors) -> AsyncIterator[Engine]:
+    """Enter with an engine of marked rows, embedded or on a server that is started for it. Its own search
+    without a filter is what it does of itself when it is asked for the nearest; beside it, a matrix product
+    over the vectors in memory.
+    """
+    async with AsyncExitStack() as stack:
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="regate-bench-")))
+        here = engines_here(folder, stack, servers={KINDS[kind].server or ""})
+        if kind not in here.configured:
+            raise SystemExit(f"{kind} is not here: {here.absent.get(kind, 'it has no proof')}")
+        store = await stack.enter_async_context(KINDS[kind].open(here.configured[kind], schema))
+        assert isinstance(store, MarkedVectorStore)
 
-    with tempfile.TemporaryDirectory(prefix="regate-bench-") as folder:
-        async with LanceEngine(Path(folder), timeout_s=60) as engine:
+        async def unfiltered(vector: Vector) -> list[str]:
+            # Past the adapter, which would look at each row once more
+            found = await store._engine.nearest(STORE, vector, True, tenant=None, limit=K)  # noqa: SLF001
+            return [row.id for row in found]
 
-            async def nearest(vector: Vector) -> list[str]:
-                found = await engine.nearest(STORE, vector, True, tenant=None, limit=K)
-                return [row.id for row in found]
+        async def exact(vector: Vector) -> list[str]:
+            return _nearest(vectors, vector)
 
-            async def settled() -> None:
-                used = sum(path.stat().st_size for path in Path(folder).rglob("*") if path.is_file())
-                print(f"LanceDB: {used >> 20} MB on disk", flush=True)
+        async def settled() -> None:
+            used = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+            print(f"{kind}: {used >> 20} MB on disk", flush=True)
 
-            store = MarkedVectorStore(engine, schema, shared=False)
-            yield Engine("LanceDB, embedded", store, nearest, nearest, settled)
+        yield Engine(kind, store, unfiltered, exact, settled)

@@ -13,8 +13,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Sequence
-from contextlib import AbstractAsyncContextManager
+from collections.abc import Awaitable, Sequence
 from dataclasses import dataclass, field
 from typing import Final, TypeVar
 
@@ -22,7 +21,7 @@ import numpy as np
 
 from bench import engines
 from bench.corpus import TENANTS, Asker, Corpus, Numbers, Vectors, make_corpus, make_vectors, name
-from bench.engines import STORE, Engine, K
+from bench.engines import ENGINES, STORE, Engine, K
 from bench.gateway import percentile
 from bench.machine import describe, watched
 from bench.timing import aim
@@ -49,7 +48,9 @@ from regate_orchestrator.values import JsonObject, RequestId
 _ADDED_AT_ONCE: Final = 2_000
 _CHECKS_AIM_MS: Final = 3
 _ROUNDING: Final = 1e-6  # engines compute with 32 bits
-ENGINES: Final = ("local", "pgvector", "chroma", "lancedb", "faiss", "sqlite_vec")
+_CUTOFFS: Final = (5, 10)
+_TURNS: Final = 10
+"""So many tenants' queries are asked in turns."""
 T = TypeVar("T")
 _STORE_ROW: Final[JsonObject] = {
     "id": STORE,
@@ -96,10 +97,14 @@ class Checks:
 class Figures:
     """What the searches of one kind came to, in milliseconds."""
 
-    recalls: list[float] = field(default_factory=list)
+    recalls: list[tuple[float, ...]] = field(default_factory=list)
+    """Of each search, by `_CUTOFFS`."""
     searches: list[float] = field(default_factory=list)
     checks: list[Checks] = field(default_factory=list)
+    leaked: int = 0
+    """Hits of chunks that are not permitted."""
     denied: int = 0
+    """Hits that the decision on them refused."""
     failed: int = 0
 
     def show(self, label: str) -> None:
@@ -107,18 +112,18 @@ class Figures:
         if not self.searches:
             print(f"{label:<34} all {self.failed} searches failed", flush=True)
             return
-        recall, short = sum(self.recalls) / len(self.recalls), sum(one < 1 for one in self.recalls)
-        line = f"{label:<34}{recall:>10.4f}{short:>7}{percentile(self.searches, 0.5):>9.1f}{percentile(self.searches, 0.99):>9.1f}"
+        line = f"{label:<34}" + "".join(
+            f"{sum(at) / len(at):>10.4f}" for at in zip(*self.recalls, strict=True)
+        )
+        line += "".join(f"{percentile(self.searches, share):>9.1f}" for share in (0.5, 0.99))
         if self.checks:
-            compiled, remembered = [
-                [one.with_filter(one.compiling) for one in self.checks],
-                [one.with_filter(one.remembering) for one in self.checks],
-            ]
-            line += f"{percentile(compiled, 0.5):>12.2f}{percentile(remembered, 0.5):>12.2f}{self.denied:>9}"
+            compiled = [one.with_filter(one.compiling) for one in self.checks]
+            remembered = [one.with_filter(one.remembering) for one in self.checks]
+            line += f"{self.leaked:>7}{self.denied:>8}{percentile(compiled, 0.5):>12.2f}{percentile(remembered, 0.5):>12.2f}"
         print(f"{line}{f'  {self.failed} searches failed' if self.failed else ''}", flush=True)
 
 
-async def run(chunks: int, queries: int, wanted: Sequence[str]) -> None:
+async def run(chunks: int, tenants: int, queries: int, wanted: Sequence[str]) -> None:
     """Fill and measure each engine."""
     print(describe())
     policies = shipped_policies()
@@ -126,25 +131,17 @@ async def run(chunks: int, queries: int, wanted: Sequence[str]) -> None:
         kind: load_schema(policies / "schemas" / f"{kind}.json")
         for kind in ("chunk", "store", "file", "item")
     }
-    corpus, asked = make_corpus(chunks), make_vectors(queries, seed=2)
-    made: dict[str, Callable[[], AbstractAsyncContextManager[Engine]]] = {
-        "local": lambda: engines.tabled("local", schemas["chunk"], corpus.vectors),
-        "faiss": lambda: engines.tabled("faiss", schemas["chunk"], corpus.vectors),
-        "sqlite_vec": lambda: engines.tabled("sqlite_vec", schemas["chunk"], corpus.vectors),
-        "pgvector": lambda: engines.pgvector(schemas["chunk"]),
-        "chroma": lambda: engines.chroma(schemas["chunk"], corpus.vectors),
-        "lancedb": lambda: engines.lancedb(schemas["chunk"]),
-    }
+    corpus, asked = make_corpus(chunks, tenants=tenants), make_vectors(queries, seed=2)
     async with running_opa(policies, schemas=schemas) as opa:
         remembering = CachingEngine(opa, seconds=3_600, entries=100)
         enforcers = Enforcers(
             Enforcer(opa, _Unrecorded(), schemas), Enforcer(remembering, _Unrecorded(), schemas)
         )
         for engine_name in wanted:
-            async with made[engine_name]() as engine:
+            async with engines.opened(engine_name, schemas["chunk"], corpus.vectors) as engine:
                 seconds = await fill(engine, corpus)
                 print(
-                    f"\n{engine.name}: {chunks} chunks of {TENANTS} tenants in one store, stored in "
+                    f"\n{engine.name}: {chunks} chunks of {tenants} tenants in one store, stored in "
                     f"{seconds:.0f} s; {queries} queries"
                 )
                 with watched() as noise:
@@ -171,8 +168,9 @@ async def fill(engine: Engine, corpus: Corpus) -> float:
 
 async def measure(engine: Engine, corpus: Corpus, queries: Vectors, enforcers: Enforcers) -> None:
     """Print recall and times: of the engine by itself, then of each principal."""
+    recalls = "".join(f"{f'recall@{count}':>10}" for count in _CUTOFFS)
     print(
-        f"{'':<34}{'recall@10':>10}{'short':>7}{'p50 ms':>9}{'p99 ms':>9}{'checks p50':>12}{'remembered':>12}{'denied':>9}"
+        f"{'':<34}{recalls}{'p50 ms':>9}{'p99 ms':>9}{'leaked':>7}{'denied':>8}{'checks p50':>12}{'remembered':>12}"
     )
     whole = np.arange(len(corpus.vectors))
     for label, search in (("the engine, unfiltered", engine.unfiltered), ("exact, unfiltered", engine.exact)):
@@ -180,18 +178,19 @@ async def measure(engine: Engine, corpus: Corpus, queries: Vectors, enforcers: E
         await search(queries[0].tolist())
         for query in queries:
             found, took = await timed(search(query.tolist()))
-            figures.recalls.append(recall(corpus, whole, query, found))
+            figures.recalls.append(recalls_of(corpus, whole, query, found))
             figures.searches.append(took)
         figures.show(label)
     checks: list[Checks] = []
-    for asker in corpus.askers():
-        await retrieve(
-            engine, corpus, asker, queries[0], enforcers, Figures()
-        )  # the first pays for what later ones find warm
+    asking = [(f"permitted: {asker.name}", [asker]) for asker in corpus.askers()]
+    asking.append((f"{_TURNS} tenants in turns", [corpus.member(number) for number in range(_TURNS)]))
+    for label, askers in asking:
+        for asker in askers:  # the first pays for what later ones find warm
+            await retrieve(engine, corpus, asker, queries[0], enforcers, Figures())
         figures = Figures()
-        for query in queries:
-            await retrieve(engine, corpus, asker, query, enforcers, figures)
-        figures.show(f"permitted: {asker.name}")
+        for number, query in enumerate(queries):
+            await retrieve(engine, corpus, askers[number % len(askers)], query, enforcers, figures)
+        figures.show(label)
         checks += figures.checks
     names = ("opening", "compiling", "remembering", "deciding")
     store, compiled, remembered, hits = (
@@ -234,9 +233,9 @@ async def retrieve(
     admitted, deciding = await timed(enforcer.admit(context, "chunk.read", batch))
     figures.checks.append(Checks(opening, compiling, remembering, deciding))
     figures.searches.append(searching)
-    figures.recalls.append(
-        recall(corpus, asker.permitted, query, [candidate.id for candidate in found.candidates])
-    )
+    ids = [candidate.id for candidate in found.candidates]
+    figures.recalls.append(recalls_of(corpus, asker.permitted, query, ids))
+    figures.leaked += len(set(ids) - {name(int(number)) for number in asker.permitted})
     figures.denied += 0 if asker.across_tenants else len(found.candidates) - len(admitted.chunks)
 
 
@@ -253,15 +252,18 @@ def plan_for(asker: Asker, compiled: FilterPlan) -> FilterPlan:
     )
 
 
-def recall(corpus: Corpus, among: Numbers, query: Vectors, found: Sequence[str]) -> float:
-    """Return which share of the best is among the found. A chunk as similar as the last of the best
-    counts as well: either is right.
+def recalls_of(corpus: Corpus, among: Numbers, query: Vectors, found: Sequence[str]) -> tuple[float, ...]:
+    """Return which share of the best is among the first found, for each of the cutoffs. A chunk as similar
+    as the last of the best counts as well: either is right.
     """
     exact = corpus.vectors[among].astype(np.float64) @ query.astype(np.float64)
-    count = min(K, len(among))
-    least = np.partition(exact, -count)[-count] - _ROUNDING
-    good = {name(int(number)) for number in among[exact >= least]}
-    return min(count, len(good & set(found))) / count
+    shares = []
+    for cutoff in _CUTOFFS:
+        count = min(cutoff, len(among))
+        least = np.partition(exact, -count)[-count] - _ROUNDING
+        good = {name(int(number)) for number in among[exact >= least]}
+        shares.append(min(count, len(good & set(found[:cutoff]))) / count)
+    return tuple(shares)
 
 
 async def timed(work: Awaitable[T]) -> tuple[T, float]:
@@ -275,12 +277,13 @@ def main() -> None:
     """Run from the command line."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--chunks", type=int, default=100_000)
+    parser.add_argument("--tenants", type=int, default=TENANTS)
     parser.add_argument("--queries", type=int, default=50)
     parser.add_argument(
         "--engine", action="append", choices=ENGINES, help="measure this one; may be given again"
     )
     arguments = parser.parse_args()
-    asyncio.run(run(arguments.chunks, arguments.queries, arguments.engine or ENGINES))
+    asyncio.run(run(arguments.chunks, arguments.tenants, arguments.queries, arguments.engine or ENGINES))
 
 
 if __name__ == "__main__":

@@ -14,7 +14,9 @@ from tests.postgres import Postgres
 
 from regate_adapters.testing.vector.suite import DIMENSIONS, SCHEMA, hostile_chunks
 from regate_adapters.vector.pgvector.filter import Parameters, render
+from regate_adapters.vector.pgvector.places import Place
 from regate_adapters.vector.pgvector.store import PgVectorStore
+from regate_adapters.vector.pgvector.ways import CountedAsMany
 from regate_orchestrator.errors import ConfigurationError, VectorStoreUnavailable
 from regate_orchestrator.filters.expression import Compare, Everything, Matching, all_of
 from regate_orchestrator.filters.schema import FieldSpec, RowSchema
@@ -169,6 +171,45 @@ async def test_where_the_index_has_no_more_the_ranking_is_exact_after_all(
         found = await store.search(STORE, Query(QUERY, limit=20), plan=ACME)
 
     assert (found, len(found.candidates), found.exhausted) == (exact, 15, True)
+
+
+@pytest.mark.parametrize("how", ["remove", "drop"])
+async def test_many_are_counted_anew_once_any_are_gone(postgres: Postgres, database: str, how: str) -> None:
+    async with PgVectorStore(postgres.url(database), SCHEMA, exact_below=1) as store:
+        many = [replace(one, file_id=FileId(f"file-{n}")) for n, one in enumerate(of_tenant("acme", count=5))]
+        await filled(store, many)
+        first = [await store.search(STORE, Query(QUERY, limit=1), plan=ACME) for _ in range(2)]
+        await store.add(STORE, of_tenant("globex", count=3, seed=9))
+        beside_more = await store.search(STORE, Query(QUERY, limit=1), plan=ACME)
+        if how == "remove":
+            for chunk in many[1:]:
+                await store.remove(STORE, chunk.file_id)
+        else:
+            await store.drop(STORE)
+            await filled(store, many[:1])
+        last = await store.search(STORE, Query(QUERY, limit=1), plan=ACME)
+
+    assert [found.permitted for found in (*first, beside_more, last)] == [None, None, None, 1]
+    assert [one.id for one in last.candidates] == [many[0].id]
+
+
+def test_what_was_counted_is_known_of_that_search_alone() -> None:
+    counted, place, mine = CountedAsMany(), Place(8, 10, 1, 0), Compare("eq", ("level",), 1)
+    counted.note(STORE, place, mine)
+
+    assert counted.holds(STORE, replace(place, chunks=12, added=2), mine)
+    assert not counted.holds(STORE, replace(place, removed=1), mine)
+    assert not counted.holds(StoreId("vs_other"), place, mine)
+    assert not counted.holds(STORE, place, replace(mine, value=True))
+
+
+def test_what_was_counted_first_is_forgotten_first() -> None:
+    counted, place = CountedAsMany(entries=2), Place(8, 10, 1, 0)
+    levels = [Compare("eq", ("level",), number) for number in range(3)]
+    for level in levels:
+        counted.note(STORE, place, level)
+
+    assert [counted.holds(STORE, place, level) for level in levels] == [False, True, True]
 
 
 async def test_vectors_too_long_for_the_index_are_searched_exactly(postgres: Postgres, database: str) -> None:

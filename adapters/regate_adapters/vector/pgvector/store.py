@@ -48,6 +48,7 @@ from regate_adapters.vector.pgvector.schema import (
 )
 from regate_adapters.vector.pgvector.statements import INSERT, RESTAMP
 from regate_adapters.vector.pgvector.values import shown_text, stored_text
+from regate_adapters.vector.pgvector.ways import CountedAsMany
 from regate_adapters.vector.pgvector.worded import MEMORY, Words
 from regate_orchestrator.documents.generations import chunk_id
 from regate_orchestrator.errors import VectorStoreUnavailable, naming
@@ -106,6 +107,7 @@ class PgVectorStore:
         self._schema = schema
         self._version = f"{_LAYOUT}:{schema.digest}"
         self._exact_below = exact_below
+        self._counted = CountedAsMany()
         self._words = Words(schema, self._version, memory=memory)
         self._deadline_s = deadline_s
         self._pool = Pool(self._parameters, size=pool_size)
@@ -204,18 +206,20 @@ class PgVectorStore:
         async with self._transaction(
             "search", store, tenant=tenant_of(expression), settings=settings
         ) as cursor:
-            total = (await self._searched(cursor, store, query)).chunks
+            place = await self._searched(cursor, store, query)
             # Which way is taken depends on the permitted chunks alone.
-            rows = await statements.exact(cursor, most=self._exact_below + 1)
-            permitted = rows[0][-1] if rows else 0
-            if permitted <= self._exact_below:
-                return self._found(rows, total=total, permitted=permitted, exhausted=permitted <= limit)
+            if not self._counted.holds(store, place, expression):
+                rows = await statements.exact(cursor, most=self._exact_below + 1)
+                permitted = rows[0][-1] if rows else 0
+                if permitted <= self._exact_below:
+                    return _found(rows, place, permitted, schema=self._schema, limit=limit)
+                self._counted.note(store, place, expression)
             rows = await statements.nearest(cursor)
             if len(rows) == limit:
-                return self._found(rows, total=total, permitted=None, exhausted=False)
+                return _found(rows, place, None, schema=self._schema, limit=limit)
             rows = await statements.exact(cursor, most=None)
             permitted = rows[0][-1] if rows else 0
-            return self._found(rows, total=total, permitted=permitted, exhausted=permitted <= limit)
+            return _found(rows, place, permitted, schema=self._schema, limit=limit)
 
     def _statements(self, store: StoreId, query: Query, expression: Expression) -> SearchStatements:
         return SearchStatements(self._schema, self._version, store, expression, query.vector, query.limit)
@@ -380,8 +384,10 @@ class PgVectorStore:
         values = {**columns, "store": stored_text(store), "version": self._version}
         await cursor.execute(INSERT.format(table=chunk_table(dimensions), **slots), values)
 
-    def _found(
-        self, rows: Sequence[tuple[Any, ...]], *, total: int, permitted: int | None, exhausted: bool
-    ) -> Found:
-        candidates = tuple(candidate_of(row, self._schema) for row in rows)
-        return Found(candidates, total=total, permitted=permitted, exhausted=exhausted)
+
+def _found(
+    rows: Sequence[tuple[Any, ...]], place: Place, permitted: int | None, *, schema: RowSchema, limit: int
+) -> Found:
+    candidates = tuple(candidate_of(row, schema) for row in rows)
+    is_whole = permitted is not None and permitted <= limit
+    return Found(candidates, total=place.chunks, permitted=permitted, exhausted=is_whole)
