@@ -2,7 +2,9 @@
 latency and memory, by vectors, by words and by both.
 
 Reads a corpus with one folder of Markdown a tenant and `queries.jsonl` (tenant, query, facts with the file
-that answers). Says so and does nothing when it is not there. `make bench PARTS=retrieval CORPUS=folder`.
+that answers). Says so and does nothing when it is not there. `make bench PARTS=retrieval CORPUS=folder`
+measures the default engine; `python -m bench.retrieval --engine weaviate --engine pgvector` others, those
+without a search by words with the local engine beside.
 """
 
 from __future__ import annotations
@@ -11,17 +13,23 @@ import argparse
 import asyncio
 import json
 import os
+import tempfile
 import time
 from collections.abc import Sequence
+from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import aiohttp
 import click
 
+from bench.engines import ENGINES
 from bench.gateway import RunningGateway, percentile, running_gateway, token
+from regate_adapters.testing.proof.targets import engines_here
+from regate_adapters.vector.registry import KINDS
 
+_DEFAULT: Final = "local"
 CUTOFFS = (1, 5, 10)
 MODES = ("vector", "keyword", "hybrid")
 PLACES = ("shared", "one tenant")
@@ -86,54 +94,88 @@ async def ingest(client: Client, store: str, files: Sequence[str], progress: Any
         await asyncio.sleep(0.05)
 
 
-async def run(corpus: Path) -> None:
-    """Ingest, ask every question in both ways, and print the table."""
-    tenants = sorted(folder.name for folder in corpus.iterdir() if folder.is_dir())
-    questions = [
-        json.loads(line)
-        for line in (corpus / "queries.jsonl").read_text(encoding="utf-8").splitlines()
-        if line
-    ]
-    async with running_gateway() as gateway, aiohttp.ClientSession() as session:
-        clients = {tenant: Client(session, gateway.url, tenant, roles=("store_admin",)) for tenant in tenants}
-        before = gateway.resident_mib()
-        shared = (
-            await clients[tenants[0]].call(
-                "POST", "/vector_stores", json={"name": "shared", "metadata": {"regate.share": "all_tenants"}}
-            )
-        )["id"]
-        own = {
-            tenant: (await clients[tenant].call("POST", "/vector_stores", json={"name": tenant}))["id"]
-            for tenant in tenants
+@dataclass(frozen=True, slots=True)
+class Corpus:
+    """Documents by tenant, and questions with the file that answers."""
+
+    documents: dict[str, list[Path]]
+    questions: list[dict[str, Any]]
+
+
+def read_corpus(folder: Path, most: int | None) -> Corpus:
+    """Return the documents, and so many of the questions."""
+    lines = (folder / "queries.jsonl").read_text(encoding="utf-8").splitlines()
+    tenants = sorted(one.name for one in folder.iterdir() if one.is_dir())
+    documents = {tenant: sorted((folder / tenant).glob("*.md")) for tenant in tenants}
+    return Corpus(documents, [json.loads(line) for line in lines if line][:most])
+
+
+async def run(corpus: Corpus, kind: str) -> None:
+    """Ingest into an engine of this kind, ask every question in both ways, and print the table."""
+    async with AsyncExitStack() as stack:
+        settings, environment = _configured(kind, stack)
+        gateway = await stack.enter_async_context(running_gateway(more=settings, environment=environment))
+        session = await stack.enter_async_context(aiohttp.ClientSession())
+        clients = {
+            tenant: Client(session, gateway.url, tenant, roles=("store_admin",))
+            for tenant in corpus.documents
         }
-        names: dict[str, dict[str, str]] = {}
-        documents = {tenant: sorted((corpus / tenant).glob("*.md")) for tenant in tenants}
-        count = sum(map(len, documents.values()))
+        before = gateway.resident_mib()
         began = time.perf_counter()
-        with click.progressbar(length=2 * count, label=f"ingesting {count} documents, twice") as progress:
-            for tenant, paths in documents.items():
-                files = [await clients[tenant].upload(path) for path in paths]
-                names[tenant] = dict(zip(files, (path.name for path in paths), strict=True))
-                for store in (shared, own[tenant]):
-                    await ingest(clients[tenant], store, files, progress)
+        first = next(iter(clients.values()))
+        shared = (await first.call("POST", "/vector_stores", json=SHARED))["id"]
+        stores = {
+            tenant: (await client.call("POST", "/vector_stores", json={"name": tenant}))["id"]
+            for tenant, client in clients.items()
+        }
+        places = {tenant: {"shared": shared, "one tenant": own} for tenant, own in stores.items()}
+        names = await _filled(corpus, clients, places)
         seconds = time.perf_counter() - began
         tallies = {(mode, place): Tally() for mode in MODES for place in PLACES}
         same = dict.fromkeys(MODES, 0)
         with click.progressbar(
-            questions, label=f"asking {len(questions)} questions, {len(tallies)} times"
+            corpus.questions, label=f"asking {len(corpus.questions)} questions, {len(tallies)} times"
         ) as asked:
             for question in asked:
-                client, known = clients[question["tenant"]], names[question["tenant"]]
+                tenant = question["tenant"]
                 for mode in MODES:
-                    stores = {"shared": shared, "one tenant": own[question["tenant"]]}
                     answers = [
-                        await ask(client, stores[place], question, known, tallies[mode, place], mode)
-                        for place in PLACES
+                        await ask(clients[tenant], store, question, names[tenant], tallies[mode, place], mode)
+                        for place, store in places[tenant].items()
                     ]
                     same[mode] += answers[0] == answers[1]
-        report(
-            gateway, tallies, same, questions=len(questions), documents=count, seconds=seconds, before=before
-        )
+        report(kind, gateway, corpus, tallies, same, seconds=seconds, before=before)
+
+
+def _configured(kind: str, stack: AsyncExitStack) -> tuple[dict[str, Any], dict[str, str]]:
+    """Return the settings and variables of a gateway on an engine of this kind; a server is started for it."""
+    if kind == _DEFAULT:
+        return {}, {}
+    folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="regate-bench-")))
+    here = engines_here(folder, stack, servers={KINDS[kind].server or ""})
+    if kind not in here.configured:
+        raise SystemExit(f"{kind} is not here: {here.absent.get(kind, 'it has no proof')}")
+    configured = here.configured[kind]
+    engines = {"main": configured.settings.model_dump(mode="json", exclude_none=True)}
+    if not KINDS[kind].by_words:
+        engines |= {"main": {**engines["main"], "words": "lexical"}, "lexical": {"kind": "local"}}
+    secrets = {getattr(configured.settings, name): value for name, value in configured.secrets.items()}
+    return {"vector": {"default": "main", "stores": engines}}, secrets
+
+
+async def _filled(
+    corpus: Corpus, clients: dict[str, Client], places: dict[str, dict[str, str]]
+) -> dict[str, dict[str, str]]:
+    """Ingest all documents into their places; return each tenant's file names by id."""
+    names: dict[str, dict[str, str]] = {}
+    count = sum(map(len, corpus.documents.values()))
+    with click.progressbar(length=2 * count, label=f"ingesting {count} documents, twice") as progress:
+        for tenant, paths in corpus.documents.items():
+            files = [await clients[tenant].upload(path) for path in paths]
+            names[tenant] = dict(zip(files, (path.name for path in paths), strict=True))
+            for store in places[tenant].values():
+                await ingest(clients[tenant], store, files, progress)
+    return names
 
 
 async def ask(
@@ -154,18 +196,19 @@ async def ask(
 
 
 def report(
+    kind: str,
     gateway: RunningGateway,
+    corpus: Corpus,
     tallies: dict[tuple[str, str], Tally],
     same: dict[str, int],
     *,
-    questions: int,
-    documents: int,
     seconds: float,
     before: float,
 ) -> None:
     """Print the table."""
+    questions, documents = len(corpus.questions), sum(map(len, corpus.documents.values()))
     print(
-        f"\n{documents} documents in one shared store of all tenants, and each tenant's in a store of "
+        f"\n{kind}: {documents} documents in one shared store of all tenants, and each tenant's in a store of "
         f"its own; {questions} questions"
     )
     print(
@@ -193,14 +236,20 @@ def main() -> None:
         default=os.environ.get("CORPUS"),
         help="the folder; else the environment's CORPUS",
     )
-    corpus: Path | None = parser.parse_args().corpus
+    parser.add_argument(
+        "--engine", action="append", choices=ENGINES, help="measure this one; may be given again"
+    )
+    parser.add_argument("--questions", type=int, help="ask the first so many alone")
+    given = parser.parse_args()
+    corpus: Path | None = given.corpus
     if corpus is None or not (corpus / "queries.jsonl").is_file():
         print(
             "no corpus found: say where it is with CORPUS=folder (one folder of Markdown a tenant, and "
             "queries.jsonl)"
         )
         return
-    asyncio.run(run(corpus))
+    for kind in given.engine or [_DEFAULT]:
+        asyncio.run(run(read_corpus(corpus, given.questions), kind))
 
 
 if __name__ == "__main__":
