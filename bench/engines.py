@@ -55,6 +55,8 @@ class Engine:
     store: VectorStore
     unfiltered: Search
     exact: Search
+    files: Path | None
+    """Where its files are, as far as that is known."""
     settled: Callable[[], Awaitable[None]]
     """Must be called when all is stored, before anything is measured: the engine does what it would do
     in time by itself.
@@ -97,6 +99,7 @@ async def pgvector(schema: RowSchema) -> AsyncIterator[Engine]:
             store,
             lambda vector: searching(vector, index=True),
             lambda vector: searching(vector, index=False),
+            None,
             settled,
         )
 
@@ -120,11 +123,13 @@ async def chroma(schema: RowSchema, vectors: Vectors) -> AsyncIterator[Engine]:
             async def exact(vector: Vector) -> list[str]:
                 return _nearest(vectors, vector)
 
-            async def settled() -> None:
-                await asyncio.sleep(0)
-
             yield Engine(
-                "Chroma, embedded", store, lambda vector: asyncio.to_thread(nearest, vector), exact, settled
+                "Chroma, embedded",
+                store,
+                lambda vector: asyncio.to_thread(nearest, vector),
+                exact,
+                Path(folder),
+                _nothing,
             )
 
 
@@ -143,15 +148,16 @@ async def tabled(kind: str, schema: RowSchema, vectors: Vectors) -> AsyncIterato
             async def exact(vector: Vector) -> list[str]:
                 return _nearest(vectors, vector)
 
-            async def settled() -> None:
-                await asyncio.sleep(0)
-
-            yield Engine(kind, store, unfiltered, exact, settled)
+            yield Engine(kind, store, unfiltered, exact, Path(folder), _nothing)
 
 
 def _tabled_store(kind: str, folder: Path, schema: RowSchema) -> AbstractAsyncContextManager[VectorStore]:
     engine = KINDS[kind]
     return engine.open(Configured(engine.settings.model_validate({"path": folder}), "bench"), schema)
+
+
+async def _nothing() -> None:
+    """Do what an engine does that has nothing left to do."""
 
 
 def _nearest(vectors: Vectors, vector: Vector) -> list[str]:
@@ -181,8 +187,4 @@ async def marked(kind: str, schema: RowSchema, vectors: Vectors) -> AsyncIterato
         async def exact(vector: Vector) -> list[str]:
             return _nearest(vectors, vector)
 
-        async def settled() -> None:
-            used = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
-            print(f"{kind}: {used >> 20} MB on disk", flush=True)
-
-        yield Engine(kind, store, unfiltered, exact, settled)
+        yield Engine(kind, store, unfiltered, exact, folder, _nothing)

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import os
 import time
 from collections.abc import Awaitable, Sequence
 from dataclasses import dataclass, field
@@ -24,6 +25,7 @@ from bench.corpus import TENANTS, Asker, Corpus, Numbers, Vectors, make_corpus, 
 from bench.engines import ENGINES, STORE, Engine, K
 from bench.gateway import percentile
 from bench.machine import describe, watched
+from bench.processes import resident_mib
 from bench.timing import aim
 from regate_adapters.opa.caching import CachingEngine
 from regate_adapters.testing.opa import running_opa
@@ -146,6 +148,9 @@ async def run(chunks: int, tenants: int, queries: int, wanted: Sequence[str]) ->
                 )
                 with watched() as noise:
                     await measure(engine, corpus, asked, enforcers)
+                print(
+                    f"memory of this process, all vectors once included: {resident_mib(os.getpid()):.0f} MB"
+                )
                 print(noise)
 
 
@@ -163,6 +168,9 @@ async def fill(engine: Engine, corpus: Corpus) -> float:
                 flush=True,
             )
     await engine.settled()
+    if engine.files is not None:
+        used = sum(path.stat().st_size for path in engine.files.rglob("*") if path.is_file())
+        print(f"{engine.name}: {used >> 20} MB on disk", flush=True)
     return time.perf_counter() - began
 
 
