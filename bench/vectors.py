@@ -262,9 +262,10 @@ def plan_for(asker: Asker, compiled: FilterPlan) -> FilterPlan:
 
 def recalls_of(corpus: Corpus, among: Numbers, query: Vectors, found: Sequence[str]) -> tuple[float, ...]:
     """Return which share of the best is among the first found, for each of the cutoffs. A chunk as similar
-    as the last of the best counts as well: either is right.
+    as the last of the best counts as well: either is right. What points away from the query is not similar at
+    all, which is a score of 0, however far it does.
     """
-    exact = corpus.vectors[among].astype(np.float64) @ query.astype(np.float64)
+    exact = np.maximum(0, corpus.vectors[among].astype(np.float64) @ query.astype(np.float64))
     shares = []
     for cutoff in _CUTOFFS:
         count = min(cutoff, len(among))
