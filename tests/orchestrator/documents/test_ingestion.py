@@ -94,15 +94,16 @@ async def test_what_a_killed_process_left_is_taken_up_by_the_next(world: World) 
 async def test_a_worker_whose_claim_lapsed_changes_nothing_any_more(world: World) -> None:
     world.reader.gate.clear()
     await world.attach()
-    async with working(world.ingestion(pace=Pace(lease_s=60, renew_s=600, poll_s=0.01)), world.ingestion()):
+    async with working(world.ingestion(pace=Pace(lease_s=60, renew_s=600, poll_s=0.01))):
         await world.reader.began.acquire()
         world.clock.time += 61  # as when the first had been stopped for a minute
-        await world.reader.began.acquire()
-        world.reader.gate.set()
-        await world.until("completed")
-        async with asyncio.timeout(120):
-            while len(await world.in_engine()) != 2:  # the loser removes what it wrote
-                await asyncio.sleep(0.005)
+        async with working(world.ingestion()):
+            await world.reader.began.acquire()
+            world.reader.gate.set()
+            await world.until("completed")
+            async with asyncio.timeout(120):
+                while len(await world.in_engine()) != 2:  # the loser removes what it wrote
+                    await asyncio.sleep(0.005)
 
     assert await world.live() == await world.in_engine()
 
