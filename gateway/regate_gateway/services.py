@@ -32,6 +32,7 @@ from regate_orchestrator.responses.background import BackgroundRuns
 from regate_orchestrator.responses.driver import LoopPorts
 from regate_orchestrator.responses.message_parts import MessageParts
 from regate_orchestrator.retrieval.engines import VectorEngines
+from regate_orchestrator.retrieval.model_rewriting import QueryRewriting
 from regate_orchestrator.retrieval.search import Retrieval
 from regate_orchestrator.rows import OrphanedChunks
 from regate_orchestrator.values import Clock, FileId, JsonObject, StoreId
@@ -140,6 +141,7 @@ class Services:
     vectors: VectorEngines
     models: EmbeddingModels
     retrieval: Retrieval
+    rewriting: QueryRewriting
     listings: Listings
     attachments: Attachments
     upstreams: Upstreams

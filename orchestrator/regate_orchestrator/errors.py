@@ -20,6 +20,7 @@ between translates.
     │   ├── VectorStoreUnavailable  the vector store failed
     │   ├── EmbeddingsUnavailable   the embedder failed
     │   ├── RerankingUnavailable    the reranker failed
+    │   ├── QueryRewritingUnavailable    the model that rewrites queries failed
     │   ├── ContextUnavailable      the model that writes contexts of chunks failed
     │   ├── GuardUnavailable        a guard that must look at a text did not
     │   ├── ExtractionUnavailable   a file could not be read now, by no fault of its own
@@ -217,6 +218,15 @@ class RerankingUnavailable(Unavailable):
 
     code = "reranking_unavailable"
     default_message = "The ranking model is unavailable. Try again later, or with the ranker 'none'."
+
+
+class QueryRewritingUnavailable(Unavailable):
+    """The model that rewrites queries could not answer."""
+
+    code = "query_rewriting_unavailable"
+    default_message = (
+        "The model that rewrites queries is unavailable. Try again later, or without 'rewrite_query'."
+    )
 
 
 class ContextUnavailable(Unavailable):

@@ -426,6 +426,10 @@ REFUSED: dict[str, tuple[str, str]] = {
         "reranking: {models: {fine: {upstream: nowhere, model: m}}}",
         "reranking.models.fine.upstream names 'nowhere', which is not in upstreams",
     ),
+    "a model for queries of no upstream": (
+        "query_rewriting: {upstream: nowhere, model: m}",
+        "query_rewriting.upstream names 'nowhere', which is not among upstreams",
+    ),
     "a default that is no reranker": (
         "reranking: {default: fine}",
         "reranking: default names 'fine', which is not among models",
@@ -504,7 +508,7 @@ def test_table_of_kinds_is_in_the_documentation() -> None:
 
 
 def test_table_of_refusals_is_not_empty() -> None:
-    assert len(REFUSED) == 95
+    assert len(REFUSED) == 96
 
 
 def test_refusal_does_not_repeat_the_value() -> None:

@@ -33,6 +33,7 @@ TABLE: list[tuple[errors.RegateError, int, str, str | None]] = [
     (errors.VectorStoreUnavailable("d"), 503, "server_error", "vector_store_unavailable"),
     (errors.EmbeddingsUnavailable("d"), 503, "server_error", "embeddings_unavailable"),
     (errors.RerankingUnavailable("d"), 503, "server_error", "reranking_unavailable"),
+    (errors.QueryRewritingUnavailable("d"), 503, "server_error", "query_rewriting_unavailable"),
     (errors.ContextUnavailable("d"), 503, "server_error", "context_unavailable"),
     (errors.ExtractionUnavailable("d"), 503, "server_error", "extraction_unavailable"),
     (errors.AuditUnavailable("d"), 503, "server_error", "audit_unavailable"),

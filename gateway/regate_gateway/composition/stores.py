@@ -17,7 +17,12 @@ from regate_gateway.composition.opening import (
     row_schemas_in,
     starting,
 )
-from regate_gateway.composition.outside.upstreams import open_context_writer, open_models, open_rankers
+from regate_gateway.composition.outside.upstreams import (
+    open_context_writer,
+    open_models,
+    open_query_rewriter,
+    open_rankers,
+)
 from regate_gateway.composition.succession import succession
 from regate_gateway.config.retrieval_settings import Vector
 from regate_gateway.config.settings import Settings
@@ -25,7 +30,14 @@ from regate_gateway.config.state_settings import server_options, state_url
 from regate_orchestrator.documents.embedding import EmbeddingModels
 from regate_orchestrator.errors import ConfigurationError
 from regate_orchestrator.filters.schema import RowSchema
-from regate_orchestrator.ports import BlobStore, ContextWriter, Extractor, StateStore, VectorStore
+from regate_orchestrator.ports import (
+    BlobStore,
+    ContextWriter,
+    Extractor,
+    QueryRewriter,
+    StateStore,
+    VectorStore,
+)
 from regate_orchestrator.retrieval.engines import VectorEngines
 from regate_orchestrator.retrieval.moving import Moved, StoreMover, Tell
 from regate_orchestrator.retrieval.ranking import Ranker
@@ -51,6 +63,7 @@ class Stores:
     vectors: VectorEngines
     models: EmbeddingModels
     rankers: Mapping[str, Ranker]
+    query_rewriter: QueryRewriter | None
     context_writer: ContextWriter | None
     blobs: BlobStore
     extractor: Extractor
@@ -72,6 +85,7 @@ async def open_stores(
     starting("loading the embedding models")
     models = await open_models(stack, settings)
     rankers = await open_rankers(stack, settings)
+    rewriter = await open_query_rewriter(stack, settings)
     writer = await open_context_writer(stack, settings)
     starting("opening the file storage")
     blobs = await open_blobs(stack, settings.files)
@@ -80,7 +94,7 @@ async def open_stores(
         "state": state.pool_use,
         **{f"vector.{name}": one.pool_use for name, one in engines.items() if isinstance(one, Pooled)},
     }
-    return Stores(state, vectors, models, rankers, writer, blobs, extractor, pools)
+    return Stores(state, vectors, models, rankers, rewriter, writer, blobs, extractor, pools)
 
 
 async def _vectors(vector: Vector, engines: Mapping[str, VectorStore], state: StateStore) -> VectorEngines:

@@ -53,6 +53,7 @@ from regate_orchestrator.errors import ConfigurationError, PolicyUnavailable
 from regate_orchestrator.metrics import Metrics
 from regate_orchestrator.quota.metering import Quotas
 from regate_orchestrator.quota.storage import Storage
+from regate_orchestrator.retrieval.model_rewriting import QueryRewriting
 from regate_orchestrator.values import Clock, wall_clock
 
 _log = logging.getLogger("regate.gateway")
@@ -276,6 +277,9 @@ async def _services(stack: AsyncExitStack, parts: Parts) -> Services:
         vectors=stores.vectors,
         models=stores.models,
         retrieval=documents.retrieval,
+        rewriting=QueryRewriting(
+            stores.query_rewriter, note=partial(parts.sharing.usage.note, requests=0), metrics=metrics
+        ),
         listings=listings,
         attachments=documents.attachments,
         upstreams=parts.upstreams,

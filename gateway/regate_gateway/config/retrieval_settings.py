@@ -1,4 +1,5 @@
-"""The settings of what finds passages: vector engines, embedding models, and rerankers."""
+"""The settings of what finds passages: vector engines, embedding models, rerankers, and
+models that write."""
 
 from __future__ import annotations
 
@@ -166,6 +167,15 @@ class Reranking(Section):
         if taken:
             raise ValueError(f"models: {min(taken)!r} has a meaning of its own; use another name")
         return self
+
+
+class RewriteModel(Section):
+    """A chat model of an upstream that rewrites the queries of searches."""
+
+    upstream: Name = Field(description="The upstream to ask. It is shown the queries.")
+    model: str = Field(min_length=1, description="Its model.")
+    max_tokens: int = Field(default=100, ge=16, le=1_000, description="Tokens of one query.")
+    timeout_s: float = Field(default=10, gt=0, description="Longest wait for one query.")
 
 
 class ContextModel(Section):

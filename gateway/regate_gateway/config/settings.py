@@ -24,7 +24,7 @@ from regate_gateway.config.files_settings import Files
 from regate_gateway.config.guard_settings import GuardSettings
 from regate_gateway.config.listen_settings import Listen
 from regate_gateway.config.opa_settings import Opa
-from regate_gateway.config.retrieval_settings import Embeddings, Ingesting, Reranking, Vector
+from regate_gateway.config.retrieval_settings import Embeddings, Ingesting, Reranking, RewriteModel, Vector
 from regate_gateway.config.state_settings import Redis, State
 from regate_gateway.config.tool_settings import Tools
 from regate_gateway.config.upstream_settings import Upstream, require_plain_routes
@@ -84,6 +84,10 @@ class Settings(BaseSettings):
     files: Files
     embeddings: Embeddings = Field(default_factory=Embeddings)
     reranking: Reranking = Field(default_factory=Reranking)
+    query_rewriting: RewriteModel | None = Field(
+        default=None,
+        description="A model for `rewrite_query`, with the keys below. Absent: a fixed rule.",
+    )
     ingestion: Ingesting = Field(default_factory=Ingesting)
     redis: Redis = Field(default_factory=Redis)
     quota: Quota = Field(default_factory=Quota)
@@ -145,16 +149,13 @@ class Settings(BaseSettings):
                 raise ValueError(
                     f"reranking.models.{name}.upstream names {ranker.upstream!r}, which is not in upstreams"
                 )
-        context = self.ingestion.context
-        if context is not None and context.upstream not in names:
-            raise ValueError(
-                f"ingestion.context.upstream names {context.upstream!r}, which is not among upstreams"
-            )
-        images = self.tools.image_generation
-        if images is not None and images.upstream not in names:
-            raise ValueError(
-                f"tools.image_generation.upstream names {images.upstream!r}, which is not among upstreams"
-            )
+        for place, chosen in (
+            ("query_rewriting", self.query_rewriting),
+            ("ingestion.context", self.ingestion.context),
+            ("tools.image_generation", self.tools.image_generation),
+        ):
+            if chosen is not None and chosen.upstream not in names:
+                raise ValueError(f"{place}.upstream names {chosen.upstream!r}, which is not among upstreams")
         if not self.listen.is_loopback and self.auth.anonymous:
             raise ValueError("auth.anonymous is accepted on a loopback address only; listen.host is not one")
         takes_certificates = self.listen.tls is not None and self.listen.tls.client_ca is not None

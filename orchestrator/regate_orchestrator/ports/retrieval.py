@@ -258,6 +258,37 @@ class ContextWriter(Protocol):
         ...
 
 
+@dataclass(frozen=True, slots=True)
+class RewrittenQuery:
+    """What a model made of a query, and what it took, as far as it was told. `text` is one line, or None
+    where the model wrote nothing that can be a query.
+    """
+
+    text: str | None
+    input_tokens: int = 0
+    output_tokens: int = 0
+
+
+class QueryRewriter(Protocol):
+    """A model that writes a query anew. It is shown that query and nothing else, and must keep nothing of
+    it.
+    """
+
+    @property
+    def upstream(self) -> str:
+        """Return the name of the model's upstream, for traces."""
+        ...
+
+    @property
+    def model(self) -> str:
+        """Return the model's name, for counting what it took."""
+        ...
+
+    async def rewrite(self, query: str) -> RewrittenQuery:
+        """Return what the model makes of the query. Raises `QueryRewritingUnavailable`."""
+        ...
+
+
 class Reranker(Protocol):
     """A model that reads a query and a passage together. It is shown admitted passages only."""
 

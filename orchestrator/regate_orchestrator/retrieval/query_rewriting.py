@@ -1,5 +1,5 @@
-"""Rewriting a search query (`rewrite_query`): the words that ask, rather than say what for, are taken off. By
-rule, and nobody is asked.
+"""The rule by which a query is rewritten (`rewrite_query`) where no model does it (`model_rewriting.py`): the
+words that ask, rather than say what for, are taken off.
 
 No model is called: what is searched can be told beforehand, costs nothing, and shows the query to no backend.
 Meaning is never added.

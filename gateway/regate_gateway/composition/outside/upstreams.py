@@ -12,7 +12,7 @@ from regate_gateway.config.retrieval_settings import EmbeddingModel
 from regate_gateway.config.settings import Settings
 from regate_orchestrator.documents.embedding import EmbeddingModels
 from regate_orchestrator.errors import ConfigurationError
-from regate_orchestrator.ports import ContextWriter, Embedder
+from regate_orchestrator.ports import ContextWriter, Embedder, QueryRewriter
 from regate_orchestrator.retrieval.ranking import Ranker
 
 
@@ -98,6 +98,27 @@ async def open_rankers(stack: AsyncExitStack, settings: Settings) -> dict[str, R
         )
         rankers[name] = Ranker(await stack.enter_async_context(opening), chosen.passages)
     return rankers
+
+
+async def open_query_rewriter(stack: AsyncExitStack, settings: Settings) -> QueryRewriter | None:
+    """Return the model that rewrites queries, opened on the stack; None where none is set. Raises
+    `ConfigurationError`.
+    """
+    from regate_adapters.rewriting.upstream import UpstreamQueryRewriter
+
+    chosen = settings.query_rewriting
+    if chosen is None:
+        return None
+    (config,) = (one for one in upstream_configs(settings) if one.name == chosen.upstream)
+    rewriter = UpstreamQueryRewriter(
+        config.base_url,
+        chosen.model,
+        upstream=config.name,
+        max_tokens=chosen.max_tokens,
+        api_key=config.api_key,
+        deadline_s=chosen.timeout_s,
+    )
+    return await stack.enter_async_context(rewriter)
 
 
 async def open_context_writer(stack: AsyncExitStack, settings: Settings) -> ContextWriter | None:

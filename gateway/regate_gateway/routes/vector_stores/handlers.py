@@ -34,7 +34,6 @@ from regate_orchestrator.errors import (
 )
 from regate_orchestrator.filters.client import read_client_filter
 from regate_orchestrator.retrieval.engines import PLACEMENT
-from regate_orchestrator.retrieval.query_rewriting import rewritten
 from regate_orchestrator.retrieval.search import Search
 from regate_orchestrator.retrieval.stores import expired
 from regate_orchestrator.rows import OrphanedChunks, StoreChanges, StoreRow, Totals
@@ -150,10 +149,12 @@ async def delete(call: Call) -> Response:
 async def search(call: Call) -> Response:
     """Answer `POST /v1/vector_stores/{id}/search`."""
     asked = await call.body(SearchRequest)
-    queries = [rewritten(one) for one in asked.queries] if asked.rewrite_query else asked.queries
     narrowing = read_client_filter(asked.filters)
     retrieval = call.services.retrieval
     (store,) = await retrieval.open(call.context, [StoreId(call.path("store_id"))], param="vector_store_id")
+    queries = asked.queries
+    if asked.rewrite_query:
+        queries = await call.while_connected(call.services.rewriting.of(call.context, queries))
     wanted = Search(tuple(dict.fromkeys(queries)), narrowing, asked.max_num_results, asked.ranking)
     hits = await call.while_connected(retrieval.search(call.context, [store], wanted))
     data = [search_result(hit) for hit in hits]

@@ -316,7 +316,9 @@ class SearchRequest(Ranks):
     """A search in a store."""
 
     query: Queries = Field(description="One query, or several at once.")
-    rewrite_query: bool = Field(False, description="Leave out words that say nothing of what is sought.")
+    rewrite_query: bool = Field(
+        False, description="Rewrite the queries for the search, by a model of the deployment or by a rule."
+    )
     max_num_results: int = Field(10, ge=1, le=50, description="How many passages are wanted.")
     filters: Filter = None
 

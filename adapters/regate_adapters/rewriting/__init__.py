@@ -1,0 +1,1 @@
+"""Queries of searches, rewritten by a model of an upstream."""
