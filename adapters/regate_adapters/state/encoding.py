@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from typing import Any, Final, cast
 
 import orjson
@@ -21,6 +22,7 @@ from regate_orchestrator.rows import (
     Attachment,
     ConversationRow,
     FileRow,
+    MadeChunks,
     PromptRow,
     PromptVersion,
     ResponseRow,
@@ -234,6 +236,7 @@ def attachment_columns(row: Attachment) -> Columns:
         "batch_id": row.batch_id,
         "section_kind": row.sections and row.sections.kind,
         "section_tokens": row.sections and row.sections.max_tokens,
+        "made": row.made and asdict(row.made),
     }
 
 
@@ -259,6 +262,7 @@ def attachment_row(row: AnyRow) -> Attachment:
         attempts=row.attempts,
         batch_id=row.batch_id,
         sections=row.section_kind and Sections(row.section_kind, row.section_tokens),
+        made=row.made and MadeChunks(**row.made),
     )
 
 

@@ -32,7 +32,7 @@ from regate_adapters.state.column_types import EXACT, QUERIED, metadata
 
 __all__ = ["api_keys", "metadata", "usage"]  # and all that is here
 
-REVISION: Final = "contexts"
+REVISION: Final = "made_chunks"
 """The newest migration (`migrations/`), which made the schema what it is here. A database of an older
 one is upgraded when it is opened.
 """
@@ -192,6 +192,7 @@ attachments: Final = Table(
     Column("ordinal", BigInteger),
     Column("section_kind", EXACT),
     Column("section_tokens", Integer),
+    Column("made", JSON(none_as_null=True)),
     PrimaryKeyConstraint("store_id", "file_id"),
     # INVARIANT: the tenant is part of the key, so an attachment can never be of another tenant than its file.
     ForeignKeyConstraint(["file_id", "tenant"], ["files.id", "files.tenant"], ondelete="CASCADE"),

@@ -239,10 +239,12 @@ class Attachments:
         )
         if copied != row.chunks:
             # The engine lost some, or has them from before an upgrade of the schema: read again.
-            again = await self._keep(replace(row, status="in_progress", generation=""), expected=expected)
+            reading = replace(row, status="in_progress", generation="", made=None)
+            again = await self._keep(reading, expected=expected)
             await self._discard(row.store_id, row.file_id, generation)
             return again
-        swapped = replace(row, generation=generation)
+        made = row.made and replace(row.made, generation=generation)
+        swapped = replace(row, generation=generation, made=made)
         if not await self._state.attachments.amend(swapped, expected=expected):
             await self._discard(row.store_id, row.file_id, generation)
             return None

@@ -58,6 +58,11 @@ class Contexts:
             rows=[("input",), ("output",)],
         )
 
+    @property
+    def name(self) -> str:
+        """Return all that decides which contexts a file's chunks get."""
+        return f"{self._writer.name}\n{self._most_chunks}\n{_SHOWN}"
+
     async def of(self, principal: Principal, file: FileId, texts: Sequence[str]) -> list[str]:
         """Return the context of each of the file's chunks; an empty one where the file is too long.
 

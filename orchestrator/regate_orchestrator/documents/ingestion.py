@@ -20,7 +20,7 @@ from typing import Final
 
 from regate_orchestrator.documents.contexts import Contexts
 from regate_orchestrator.documents.embedding import EmbeddingModels
-from regate_orchestrator.documents.generations import chunk_id
+from regate_orchestrator.documents.generations import chunk_id, recipe_of
 from regate_orchestrator.errors import RegateError, StateUnavailable, TextTooLong, Unavailable
 from regate_orchestrator.metrics import Metrics
 from regate_orchestrator.places import Places
@@ -34,7 +34,7 @@ from regate_orchestrator.ports import (
     in_context,
 )
 from regate_orchestrator.principal import read_principal
-from regate_orchestrator.rows import Attachment, OrphanedChunks
+from regate_orchestrator.rows import Attachment, MadeChunks, OrphanedChunks
 from regate_orchestrator.values import Clock, wall_clock
 
 _log = logging.getLogger("regate.ingestion")
@@ -63,6 +63,7 @@ class Pace:
 class _Stored:
     usage_bytes: int
     chunks: int
+    recipe: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,6 +118,11 @@ class Ingestion:
             "Attempts at attached files.",
             ("outcome",),
             rows=[("completed",), ("failed",), ("repeated",), ("given_up",)],
+        )
+        self._unchanged = metrics.counter(
+            "regate_ingest_unchanged",
+            "Files that were attached again, and whose chunks were stamped anew without reading the file.",
+            rows=[()],
         )
 
     def wake(self) -> None:
@@ -219,9 +225,9 @@ class Ingestion:
 
     async def _settle(self, leased: Attachment, outcome: _Stored | _Failed | None) -> None:
         match outcome:
-            case _Stored(usage, chunks):
+            case _Stored(usage, chunks, recipe):
                 if await self._state.leases.finish(
-                    leased, status="completed", usage_bytes=usage, chunks=chunks
+                    leased, status="completed", usage_bytes=usage, chunks=chunks, recipe=recipe
                 ):
                     self._outcomes.add("completed")
                     return
@@ -292,6 +298,18 @@ class Ingestion:
         if principal is None or row is None or store is None:
             raise UnreadableFile("invalid_file", "The file or its vector store was deleted.")
         embedder = self._models.of(store)
+        recipe = recipe_of(
+            leased,
+            filename=row.filename,
+            embedder=embedder.name,
+            reading=self._extractor.version,
+            contexts=None if self._contexts is None else self._contexts.name,
+        )
+        # After a failed attempt the file is read: an engine may take so many chunks in parts alone.
+        made = leased.made if leased.attempts == 1 else None
+        if made is not None and made.recipe == recipe and await self._stamped_anew(leased, made):
+            self._unchanged.add()
+            return _Stored(made.usage_bytes, made.chunks, recipe)
         texts = await self._extractor.chunks(
             self._blobs.local(row.id),
             filename=row.filename,
@@ -326,7 +344,24 @@ class Ingestion:
             usage += sum(
                 len(text.encode()) + 4 * len(vector) for text, vector in zip(batch, vectors, strict=True)
             )
-        return _Stored(usage, len(texts))
+        return _Stored(usage, len(texts), recipe)
+
+    async def _stamped_anew(self, leased: Attachment, made: MadeChunks) -> bool:
+        """Store the chunks that there are once more, under the stamp of now. Return False, with nothing
+        stored, when the engine has not all of them any more, or has them under an earlier schema.
+        """
+        copied = await self._vectors.restamp(
+            leased.store_id,
+            leased.file_id,
+            generation=made.generation,
+            target=leased.generation,
+            stamp=leased.stamp,
+            attributes=leased.attributes,
+        )
+        if copied == made.chunks:
+            return True
+        await self._vectors.remove(leased.store_id, leased.file_id, generation=leased.generation)
+        return False
 
 
 def _about(leased: Attachment) -> dict[str, str]:

@@ -72,6 +72,13 @@ class Extractor(Protocol):
     `ExtractionUnavailable` where the machine is at fault and not the file.
     """
 
+    @property
+    def version(self) -> str:
+        """Return what changes with all that decides which chunks are made of a file: of one version, the same
+        bytes and sizes give the same chunks.
+        """
+        ...
+
     async def chunks(
         self,
         local: AbstractAsyncContextManager[Path],

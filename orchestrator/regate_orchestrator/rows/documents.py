@@ -164,6 +164,16 @@ class Sections:
 
 
 @dataclass(frozen=True, slots=True)
+class MadeChunks:
+    """Complete chunks of a file in a store, and their recipe (`documents/generations.py`)."""
+
+    generation: str
+    chunks: int
+    usage_bytes: int
+    recipe: str
+
+
+@dataclass(frozen=True, slots=True)
 class Attachment:
     """A file in a vector store. All its chunks carry `stamp` (policy fields) and `attributes` (the client's,
     without `regate.` keys).
@@ -196,6 +206,10 @@ class Attachment:
     batch_id: BatchId | None = None
     sections: Sections | None = None
     """Where each of these is wanted as a chunk. The other sizes are for a file that has none of them."""
+    made: MadeChunks | None = None
+    """Its chunks when it is completed. While it is in progress those that the file had in the store before it
+    was attached again, as long as they are kept. None for chunks of an earlier version of the gateway.
+    """
 
 
 @dataclass(frozen=True, slots=True)

@@ -27,7 +27,7 @@ from regate_adapters.state.store import SqlStateStore
 from regate_adapters.state.tables import files
 from regate_orchestrator.errors import NotFound
 from regate_orchestrator.filters.expression import Everything
-from regate_orchestrator.rows import Attachment, FileBatch, OrphanedChunks, Page, Totals
+from regate_orchestrator.rows import Attachment, FileBatch, MadeChunks, OrphanedChunks, Page, Totals
 from regate_orchestrator.values import BatchId, FileId, StoreId
 
 FILE, STORE = FileId("file-1"), StoreId("vs_1")
@@ -422,6 +422,83 @@ async def test_attachment_stamped_anew_while_it_is_read_is_read_again(
         stamp_of(ANN, teams=["hr"]),
         True,
     )
+
+
+# ---------------------------------------------------------------- what was made
+
+
+async def made(store: SqlStateStore) -> Attachment:
+    """Return an attachment that was completed, and is attached again."""
+    await store.attachments.put([attachment_of(ANN)])
+    first = await leased(store)
+    assert await store.leases.finish(first, status="completed", usage_bytes=9, chunks=2, recipe="r")
+    await store.attachments.put([attachment_of(ANN), attachment_of(ANN, file="file-2")])
+    return first
+
+
+async def test_what_is_attached_again_names_what_was_made_and_that_is_kept_for_an_hour(
+    store: SqlStateStore, clock: Clock
+) -> None:
+    first = await made(store)
+    again, other = await leased(store), await leased(store)
+
+    assert again.made == MadeChunks(first.generation, 2, 9, "r")
+    assert (again.status, again.chunks, again.usage_bytes, other.made) == ("in_progress", 0, 0, None)
+    assert first.generation not in await orphaned(store, clock, within=3_599)
+    assert first.generation in await orphaned(store, clock, within=1)
+
+
+@pytest.mark.parametrize("status", ["completed", "failed"])
+async def test_what_was_made_is_left_over_once_it_is_made_again(
+    store: SqlStateStore, clock: Clock, status: str
+) -> None:
+    first = await made(store)
+    again = await leased(store)
+    assert again.made is not None
+    assert await store.leases.finish(again, status=status, usage_bytes=9, chunks=2, recipe="r")
+    row = await store.attachments.get(ANN, STORE, FILE)
+
+    assert first.generation in await orphaned(store, clock)
+    assert row is not None
+    assert row.made == (MadeChunks(again.generation, 2, 9, "r") if status == "completed" else None)
+
+
+async def test_of_another_claim_nothing_is_left_over_but_its_own(store: SqlStateStore, clock: Clock) -> None:
+    first = await made(store)
+    late = await leased(store)
+    clock.time += 61
+    await leased(store)
+    await leased(store)
+    assert not await store.leases.finish(late, status="completed", recipe="r")
+
+    assert await orphaned(store, clock) == [late.generation]
+    assert first.generation != late.generation
+
+
+@pytest.mark.parametrize("end", ["detached", "file deleted", "attached once more"])
+async def test_what_was_made_is_left_over_when_nobody_waits_for_it(
+    store: SqlStateStore, clock: Clock, end: str
+) -> None:
+    first = await made(store)
+    match end:
+        case "detached":
+            await store.attachments.delete(ANN, STORE, FILE)
+        case "file deleted":
+            await store.files.delete(ANN, FILE)
+        case _:
+            await store.attachments.put([attachment_of(ANN)])
+
+    assert await orphaned(store, clock) == [first.generation]
+    row = await store.attachments.get(ANN, STORE, FILE)
+    assert row is None or row.made is None
+
+
+async def test_chunks_of_an_unknown_recipe_are_made_again(store: SqlStateStore) -> None:
+    await store.attachments.put([attachment_of(ANN)])
+    assert await store.leases.finish(await leased(store), status="completed", chunks=2)
+    await store.attachments.put([attachment_of(ANN)])
+
+    assert (await leased(store)).made is None
 
 
 async def test_tenant_owner_and_time_of_an_attachment_are_written_once(store: SqlStateStore) -> None:

@@ -123,6 +123,21 @@ class Failing(MemoryVectorStore):
         raise VectorStoreUnavailable("down")
 
 
+@pytest.mark.parametrize("lacking", [0, 1])
+async def test_chunks_that_one_of_them_lacks_are_not_counted_as_stamped_anew(lacking: int) -> None:
+    engines = MemoryVectorStore(SCHEMA), MemoryVectorStore(SCHEMA)
+    both = WordedVectorStore(*engines)
+    chunks = many(3)
+    await both.create(VS, dimensions=DIMENSIONS)
+    await both.add(VS, chunks)
+    names = {"generation": "acme/file-1/1", "target": "acme/file-1/2"}
+    whole = await both.restamp(VS, FileId("file-1"), stamp=chunks[0].stamp, attributes={}, **names)
+    await engines[lacking].remove(VS, FileId("file-1"), generation="acme/file-1/1")
+    left = await both.restamp(VS, FileId("file-1"), stamp=chunks[0].stamp, attributes={}, **names)
+
+    assert (whole, left) == (3, 0)
+
+
 async def test_a_failure_of_either_is_a_failure_and_not_half_an_answer() -> None:
     for one, other in ((Failing, MemoryVectorStore), (MemoryVectorStore, Failing)):
         both = WordedVectorStore(one(SCHEMA), other(SCHEMA))

@@ -63,6 +63,7 @@ class Reader:
     gate: asyncio.Event = field(default_factory=asyncio.Event)
     reading: list[str] = field(default_factory=list)
     began: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(0))
+    version: str = "1"
 
     async def chunks(
         self,

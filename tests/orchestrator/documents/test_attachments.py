@@ -317,6 +317,17 @@ async def test_a_file_of_which_the_engine_has_lost_chunks_is_read_again_under_th
     assert await scene.found() == {index: [("private", {})] for index in (0, 1)}
 
 
+async def test_a_file_that_was_stamped_anew_is_not_read_when_it_is_attached_again(scene: Scene) -> None:
+    present = await scene.completed("file-1")
+    await scene.amend(present, regate__visibility="private")
+    await scene.attachments.put(CONTEXT, await scene.decide("file-1"))
+    async with working(scene.ingestion()):
+        await scene.until("completed")
+
+    assert scene.reader.reading == ["file-1.txt"]
+    assert await scene.found() == {index: [("tenant", {})] for index in (0, 1)}  # as it is decided now
+
+
 async def test_what_is_being_read_is_read_again_under_the_new_stamp(scene: Scene) -> None:
     scene.reader.gate.clear()
     await scene.file("file-1")

@@ -116,6 +116,7 @@ async def test_a_file_that_is_read_again_asks_for_nothing_again(
 ) -> None:
     await world.attach()
     first = await ingest(world, writer)
+    world.reader.version = "2"
     await world.attach()
     second = await ingest(world, writer)
 

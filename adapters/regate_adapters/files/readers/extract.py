@@ -24,6 +24,7 @@ from typing import Any, Final, Self
 
 from regate_adapters.files.blobs.local import in_thread
 from regate_adapters.files.readers.server_process import Ended, ServerProcess
+from regate_adapters.files.readers.version import reading_version
 from regate_orchestrator.errors import ExtractionUnavailable
 from regate_orchestrator.places import Places
 from regate_orchestrator.ports import UnreadableFile
@@ -80,6 +81,11 @@ class WorkerExtractor:
     ) -> None:
         if self._server is not None:
             await self._server.end()
+
+    @property
+    def version(self) -> str:
+        """Return what decides what is read. See `ports.Extractor.version`."""
+        return f"{reading_version()} {self._limits}"
 
     async def chunks(
         self,

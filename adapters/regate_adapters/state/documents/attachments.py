@@ -15,7 +15,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from regate_adapters.state.among import among
 from regate_adapters.state.database import Database
-from regate_adapters.state.documents.orphaned_chunks import commit, leave_behind, reclaim
+from regate_adapters.state.documents.orphaned_chunks import commit, keep_made, leave_behind, reclaim
 from regate_adapters.state.encoding import attachment_columns, attachment_row, is_identifier
 from regate_adapters.state.filters.row_filter import RowShape
 from regate_adapters.state.listing import Listing, in_parts, page_of
@@ -56,7 +56,7 @@ class AttachmentState:
 
     async def put(self, rows: Sequence[Attachment], *, batch: FileBatch | None = None) -> None:
         """Store the attachments of one tenant to one store, and the batch that they come in; earlier ones of
-        the same files are replaced whole.
+        the same files are replaced whole, and what they had made is kept for a while.
 
         All of them or none: raises `NotFound` when the store, or a file, has gone or expired meanwhile.
         """
@@ -74,8 +74,11 @@ class AttachmentState:
                     attachments.c.file_id.in_([column["file_id"] for column in part]),
                 )
                 await leave_behind(connection, earlier, now=now)
+                made = await _made_by(connection, earlier)
+                await keep_made(connection, _generations(rows[0].store_id, made), now=now)
                 await connection.execute(delete(attachments).where(earlier))
-                await connection.execute(insert(attachments), list(part))
+                again = [{**column, "made": made.get(column["file_id"])} for column in part]
+                await connection.execute(insert(attachments), again)
             await reclaim(connection, rows[0].store_id, [row.file_id for row in rows])
 
     async def amend(self, row: Attachment, *, expected: Attachment) -> bool:
@@ -281,6 +284,19 @@ async def _require_parents(connection: AsyncConnection, rows: Sequence[Attachmen
     )
     if await connection.scalar(kept.with_for_update(read=True, key_share=True)) is None:
         raise NotFound.of("vector store", store)
+
+
+async def _made_by(connection: AsyncConnection, earlier: ColumnElement[bool]) -> dict[object, dict[str, str]]:
+    """Return the chunks that these attachments have made and that count, by file. Those of one that is not
+    completed are another generation's than its own.
+    """
+    wanted = select(attachments.c.file_id, attachments.c.generation, attachments.c.made).where(earlier)
+    found = await connection.execute(wanted)
+    return {row.file_id: row.made for row in found if row.made and row.made["generation"] == row.generation}
+
+
+def _generations(store: StoreId, made: Mapping[object, Mapping[str, str]]) -> list[OrphanedChunks]:
+    return [OrphanedChunks(store, FileId(str(file)), one["generation"]) for file, one in made.items()]
 
 
 def _batch_columns(batch: FileBatch) -> dict[str, object]:

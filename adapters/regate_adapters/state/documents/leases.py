@@ -9,6 +9,7 @@ the attachment names can finish it.
 from __future__ import annotations
 
 from collections.abc import Collection
+from dataclasses import asdict
 from typing import Final
 
 from sqlalchemy import ColumnElement, and_, exists, select, update
@@ -20,7 +21,7 @@ from regate_adapters.state.encoding import AnyRow, attachment_row
 from regate_adapters.state.tables import attachments
 from regate_adapters.state.visibility import attached_file_unexpired
 from regate_orchestrator.documents.generations import mint_generation
-from regate_orchestrator.rows import Attachment, OrphanedChunks
+from regate_orchestrator.rows import Attachment, MadeChunks, OrphanedChunks
 
 _IN_PROGRESS: Final = attachments.c.status == "in_progress"
 
@@ -105,6 +106,7 @@ class LeaseState:
         status: str,
         usage_bytes: int = 0,
         chunks: int = 0,
+        recipe: str = "",
         error_code: str | None = None,
         error_message: str | None = None,
     ) -> bool:
@@ -114,7 +116,13 @@ class LeaseState:
         generation is orphaned then.
         """
         now = self._database.now()
+        made = (
+            MadeChunks(leased.generation, chunks, usage_bytes, recipe)
+            if recipe and status == "completed"
+            else None
+        )
         outcome = {
+            "made": made and asdict(made),
             "status": status,
             "usage_bytes": usage_bytes,
             "chunks": chunks,
@@ -128,6 +136,9 @@ class LeaseState:
                 ours = await commit(connection, _orphaned(leased))
             if ours:
                 await connection.execute(update(attachments).where(_same(leased)).values(outcome))
+                if leased.made is not None:
+                    kept = OrphanedChunks(leased.store_id, leased.file_id, leased.made.generation)
+                    await expire_now(connection, kept, now=now)
             await expire_now(
                 connection, _orphaned(leased), now=now
             )  # unless it was committed, and is orphaned no more

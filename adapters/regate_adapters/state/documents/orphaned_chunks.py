@@ -23,6 +23,8 @@ from regate_orchestrator.rows import OrphanedChunks
 from regate_orchestrator.values import FileId, StoreId
 
 _TRIED_AGAIN_AFTER_SECONDS: Final = 60
+_KEPT_SECONDS: Final = 3_600
+"""How long chunks wait for the worker that may store them once more. After that the file is read again."""
 _MARGIN_SECONDS: Final = 180
 """How long a write to an engine may go on after its lease has expired; no engine's own deadline is longer."""
 
@@ -149,15 +151,18 @@ async def leave_behind(
     connection: AsyncConnection, let_go: ColumnElement[bool], *, now: int
 ) -> list[OrphanedChunks]:
     """Lock these attachments, and write down what they leave in the engine when they go, as they must
-    in this transaction.
+    in this transaction. What was kept for them is due now.
     """
-    found = await connection.execute(
-        select(attachments.c.store_id, attachments.c.file_id, attachments.c.generation)
-        .where(let_go, attachments.c.generation != "")
+    asked = (
+        select(attachments.c.store_id, attachments.c.file_id, attachments.c.generation, attachments.c.made)
+        .where(let_go)
         .order_by(attachments.c.store_id, attachments.c.file_id)
         .with_for_update()
     )
-    left = [OrphanedChunks(row.store_id, row.file_id, row.generation) for row in found]
+    found = (await connection.execute(asked)).all()
+    left = [OrphanedChunks(row.store_id, row.file_id, row.generation) for row in found if row.generation]
+    made = [OrphanedChunks(row.store_id, row.file_id, row.made["generation"]) for row in found if row.made]
+    await _set_due(connection, made, due_at=now)
     known: set[OrphanedChunks] = set()
     for some in among(_KEY[:2], [(one.store_id, one.file_id) for one in left]):
         rows = await connection.execute(select(orphaned_generations).where(some))
@@ -167,6 +172,16 @@ async def leave_behind(
     if fresh:
         await connection.execute(insert(orphaned_generations), fresh)
     return left
+
+
+async def keep_made(connection: AsyncConnection, left: Sequence[OrphanedChunks], *, now: int) -> None:
+    """Keep these chunks, which were just left behind, for the attachments that name them as made."""
+    await _set_due(connection, left, due_at=now + _KEPT_SECONDS)
+
+
+async def _set_due(connection: AsyncConnection, chunks: Sequence[OrphanedChunks], *, due_at: int) -> None:
+    for some in among(_KEY, [(one.store_id, one.file_id, one.generation) for one in chunks]):
+        await connection.execute(update(orphaned_generations).where(some).values(due_at=due_at))
 
 
 async def reclaim(connection: AsyncConnection, store: StoreId, files: Sequence[str]) -> None:

@@ -69,13 +69,17 @@ class WordedVectorStore:
         stamp: JsonObject,
         attributes: Mapping[str, Scalar],
     ) -> int:
-        """Store each chunk of the generation once more in both, with this stamp and these attributes."""
-        copied = 0
-        for place in (self._words, self._vectors):
-            copied = await place.restamp(
-                store, file, generation=generation, target=target, stamp=stamp, attributes=attributes
-            )
-        return copied
+        """Store each chunk of the generation once more in both, with this stamp and these attributes. Return
+        how many the one has that has fewer: chunks from before the words were kept are in one alone.
+        """
+        return min(
+            [
+                await place.restamp(
+                    store, file, generation=generation, target=target, stamp=stamp, attributes=attributes
+                )
+                for place in (self._words, self._vectors)
+            ]
+        )
 
     async def remove(self, store: StoreId, file: FileId, *, generation: str | None = None) -> None:
         """Remove the chunks of the file, or of one generation of it, from both."""

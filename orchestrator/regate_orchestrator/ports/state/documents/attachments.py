@@ -19,7 +19,9 @@ class AttachmentState(Protocol):
         none, in one transaction.
 
         An earlier attachment of the same file in the same store is replaced whole, and its chunks are
-        orphaned. Raises `NotFound` when the store or a file has gone, or expired, meanwhile.
+        orphaned. Where it was completed, the row that is stored names them in `made`, and they are kept for
+        an hour, or until that row is finished or gone. Raises `NotFound` when the store or a file has gone,
+        or expired, meanwhile.
         """
         ...
 

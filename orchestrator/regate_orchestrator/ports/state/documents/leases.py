@@ -43,10 +43,12 @@ class LeaseState(Protocol):
         status: str,
         usage_bytes: int = 0,
         chunks: int = 0,
+        recipe: str = "",
         error_code: str | None = None,
         error_message: str | None = None,
     ) -> bool:
-        """Set the outcome; when completed, the generation of the lease counts from now on. Return False,
-        and change nothing, when it is not ours.
+        """Set the outcome; when completed, the generation of the lease counts from now on, and is known to be
+        made by the recipe. The chunks that were kept for the attachment (`Attachment.made`) are kept no
+        longer. Return False, and change nothing, when it is not ours.
         """
         ...
