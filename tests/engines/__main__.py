@@ -14,6 +14,7 @@ import secrets
 import sys
 import tempfile
 from contextlib import AsyncExitStack
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
 
@@ -121,7 +122,8 @@ async def _run(only: list[str], decisions: int) -> int:
         print(f"FAILED {fault}")
     if not only:
         head = _TABLE.read_text().partition(_MARK)[0]
-        _TABLE.write_text(head + _MARK + "\n" + _written(trials, tallies))
+        when = f"\nRun on {datetime.now(UTC):%Y-%m-%d} with {decisions:,} decisions.\n"
+        _TABLE.write_text(head + _MARK + "\n" + _written(trials, tallies) + when)
         print(f"wrote {_TABLE.relative_to(Path.cwd())}")
     return 1 if faults or any(trial.failed for trial in trials) else 0
 
