@@ -52,6 +52,18 @@ def forwarded(url: str, method: str, path: str, body: bytes) -> tuple[int, bytes
         said = translated(path, body)
         connection.request(method, path, said or None, {"Content-Type": "application/json"})
         answer = connection.getresponse()
-        return answer.status, answer.read()
+        return answer.status, _answered(path, answer.read())
     finally:
         connection.close()
+
+
+def _answered(path: str, body: bytes) -> bytes:
+    """Return an answer in Elasticsearch's words: a mapping names the vector's field as it was made."""
+    if not path.endswith("/_mapping"):
+        return body
+    found = json.loads(body)
+    for index in found.values():
+        fields = index["mappings"].get("properties", {})
+        if "vector" in fields:
+            fields["vector"] = {"type": "dense_vector", "dims": fields["vector"]["dimension"]}
+    return json.dumps(found).encode()

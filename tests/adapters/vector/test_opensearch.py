@@ -148,6 +148,34 @@ async def test_an_index_that_is_gone_is_a_failure_and_is_not_made_by_writing(
                 await OPERATIONS[name](store)
 
 
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {"marks": {"type": "text"}},
+        {"place": {"type": "keyword", "ignore_above": 8}},
+        {"vector": {"type": "knn_vector", "dimension": DIMENSIONS + 1}},
+    ],
+    ids=["type", "ignored", "length"],
+)
+async def test_an_index_of_other_fields_is_refused(
+    changed: Mapping[str, object], server: OpenSearchRun
+) -> None:
+    prefix = f"other-{free_port()}"
+    fields = {name: {"type": "keyword"} for name in ("store", "marks", "id", "place")}
+    vector = {"type": "knn_vector", "dimension": DIMENSIONS}
+    index = f"{prefix}-rows-{DIMENSIONS}"
+    body = {"mappings": {"properties": {**fields, "vector": vector, **changed}}, "aliases": {index: {}}}
+    assert forwarded(server.url, "PUT", f"/{index}-made", json.dumps(body).encode())[0] == 200
+    async with KIND.open(configured(server.url, index_prefix=prefix), SCHEMA) as store:
+        with pytest.raises(VectorStoreUnavailable) as refused:
+            await store.create(STORE, dimensions=DIMENSIONS)
+        (name,) = changed
+
+    assert (
+        refused.value.detail == f"the index {index} of OpenSearch is not as Regate makes it: its field {name}"
+    )
+
+
 async def test_a_server_that_was_killed_has_what_it_kept(tmp_path_factory: pytest.TempPathFactory) -> None:
     if not opensearch.is_installed():
         pytest.skip(opensearch.MISSING)
@@ -178,7 +206,7 @@ async def test_a_server_that_is_not_there_is_a_failure(kind: str) -> None:
     given = configured(f"http://127.0.0.1:{free_port()}", kind)
     async with KINDS[kind].open(given, SCHEMA) as store:
         await refusals(store, within_s=ENDLESS)
-    with pytest.raises(ConfigurationError, match="answers at"):
+    with pytest.raises(ConfigurationError, match=r"cannot be used at .*: no connection to "):
         await KINDS[kind].examine(given)
 
 

@@ -32,6 +32,8 @@ _DELETE_ROWS: Final = 2_000
 _FRUITLESS: Final = 20
 """So many times a deletion that met nothing but conflicts is begun anew."""
 _WORD: Final[JsonObject] = {"type": "keyword", "doc_values": False}
+_TELLING: Final = ("type", "dimension", "dims", "normalizer", "ignore_above")
+"""What of a field decides whether filters and vectors are compared whole."""
 _STORES: Final[JsonObject] = {"dynamic": False, "properties": {}}
 
 
@@ -143,6 +145,7 @@ class OpenSearchEngine:
 
     async def _make_index(self, alias: str, mapping: JsonObject) -> None:
         if (await self._server.ask("GET", f"/_alias/{alias}", also={404})).status != 404:
+            await self._require_ours(alias, mapping)
             return
         body = {"mappings": mapping, "aliases": {alias: {}}}
         reply = await self._server.ask("PUT", f"/{alias}-1", body, also={400})
@@ -150,6 +153,17 @@ class OpenSearchEngine:
             fault = reply.document["error"]["type"] if reply.status == 400 else ""
         if fault not in ("", "resource_already_exists_exception"):
             raise VectorStoreUnavailable(f"{self._server.called} did not make the index {alias}-1: {fault}")
+        await self._require_ours(alias, mapping)
+
+    async def _require_ours(self, alias: str, mapping: JsonObject) -> None:
+        """Raise `VectorStoreUnavailable` for an index in which filters would mean something else."""
+        found = (await self._server.ask("GET", f"/{alias}/_mapping")).document
+        with self._server.reading():
+            others = [other for one in found.values() for other in _others(one["mappings"], mapping)]
+        if others:
+            raise VectorStoreUnavailable(
+                f"the index {alias} of {self._server.called} is not as Regate makes it: its field {others[0]}"
+            )
 
     async def _remove_elsewhere(self, index: str, store: StoreId, rows: Sequence[MarkedRow]) -> None:
         """Remove rows of these ids that other tenants have: in another shard they were not replaced."""
@@ -267,3 +281,13 @@ def _ranked(written: Any) -> RankedRow:
     packed = base64.b64decode(written.get("packed", ""), validate=True)
     vector: list[float] = np.frombuffer(packed, dtype="<f4").tolist()
     return RankedRow(str(written["id"]), str(written["document"]), vector)
+
+
+def _others(found: Any, wanted: Any) -> list[str]:
+    """Return the names of the fields that are wanted and missing, or there and of another kind."""
+    fields, properties = found.get("properties", {}), wanted["properties"]
+    return [
+        name
+        for name, field in properties.items()
+        if any(fields.get(name, {}).get(what) != field.get(what) for what in _TELLING)
+    ]
