@@ -24,6 +24,7 @@ _MAX_CONNECTIONS: Final = 32
 _KEEP_ALIVE_SECONDS: Final = 30.0
 _MAX_BYTES: Final = 128 * 1024 * 1024
 _SUCCESS: Final = range(200, 300)
+_REFUSED: Final = (401, 403)
 _OPTIONS: Final = orjson.OPT_SERIALIZE_NUMPY | orjson.OPT_APPEND_NEWLINE
 
 
@@ -83,7 +84,10 @@ class JsonServer:
         body = document if document is None or isinstance(document, bytes) else encoded(document)
         reply = await self._answer(method, path, where, body)
         if reply.status not in _SUCCESS and reply.status not in also:
-            raise VectorStoreUnavailable(f"{self.called} answered {where} with status {reply.status}")
+            refused = " (the key, or user and password, are refused)" if reply.status in _REFUSED else ""
+            raise VectorStoreUnavailable(
+                f"{self.called} answered {where} with status {reply.status}{refused}"
+            )
         return reply
 
     @contextmanager
@@ -112,7 +116,7 @@ class JsonServer:
                 f"{self.called} did not answer {where} within {self._timeout_s} s"
             ) from None
         except (HttpFailure, OSError) as error:
-            raise VectorStoreUnavailable(f"{self.called} cannot be asked {where}: {error!r}") from None
+            raise VectorStoreUnavailable(f"{self.called} cannot be asked {where}: {_told(error)}") from None
         except orjson.JSONDecodeError:
             raise VectorStoreUnavailable(f"{self.called} answered {where} with what is no JSON") from None
 
@@ -134,3 +138,8 @@ class JsonServer:
         if answer.status not in _SUCCESS and not whole.startswith(b"{"):
             return Reply(answer.status, None)  # of a proxy in between
         return Reply(answer.status, orjson.loads(whole) if whole.strip() else None)
+
+
+def _told(error: HttpFailure | OSError) -> str:
+    """Return an error in its own words; by its kind where it has none."""
+    return str(error) or type(error).__name__

@@ -228,7 +228,9 @@ async def test_examination_names_the_version_and_what_is_wrong(server: MilvusRun
 
     assert told.startswith("Milvus milvus_lite-3.")
     assert told.endswith(f" answers at {server.url}")
-    assert refused.value.message.startswith(f"no Milvus answers at {nowhere}: Milvus: the first question ")
+    assert refused.value.message.startswith(
+        f"Milvus cannot be used at {nowhere}: Milvus: the first question "
+    )
     assert TOKEN not in refused.value.message
 
 

@@ -57,6 +57,8 @@ _BATCH: Final = {
 }  # a server takes 64 MB by default
 _MOST_RANKED: Final = 16_384
 """The most entities that Milvus returns of a search."""
+_NOT_CONNECTED: Final = 2
+"""The code by which the client says that nothing answered, or nothing that is a Milvus."""
 
 _SHOWN: Final = ("name", "document", "store", "tenant")
 
@@ -382,4 +384,5 @@ def _nearest(rows: list[RankedRow], vector: Vector, limit: int) -> list[RankedRo
 def _told(error: Exception) -> str:
     """Return an error by its kind and code alone."""
     code = getattr(error, "code", None)
-    return type(error).__name__ + (f" {code}" if isinstance(code, int) else "")
+    why = " (no connection to a Milvus)" if code == _NOT_CONNECTED else ""
+    return type(error).__name__ + (f" {code}{why}" if isinstance(code, int) else "")

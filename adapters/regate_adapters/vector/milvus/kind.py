@@ -38,7 +38,7 @@ class Milvus(MarkedKind[MilvusSettings]):
             try:
                 return f"Milvus {await engine.version()} answers at {address}"
             except VectorStoreUnavailable as error:
-                raise ConfigurationError(f"no Milvus answers at {address}: {error.detail}") from error
+                raise ConfigurationError(f"Milvus cannot be used at {address}: {error.detail}") from error
 
     @asynccontextmanager
     async def engine(self, configured: Configured[MilvusSettings]) -> AsyncIterator[MarkedEngine]:

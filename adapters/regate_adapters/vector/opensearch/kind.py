@@ -42,7 +42,7 @@ class _SearchServer(MarkedKind[S]):
             async with _server(configured, dialect) as server:
                 version = (await server.ask("GET", "/")).document["version"]
         except VectorStoreUnavailable as error:
-            raise ConfigurationError(f"no {dialect.called} answers at {url}: {error.detail}") from error
+            raise ConfigurationError(f"{dialect.called} cannot be used at {url}: {error.detail}") from error
         except (KeyError, TypeError) as error:
             raise ConfigurationError(f"what answers at {url} is no {dialect.called}") from error
         if not dialect.is_distribution(version):

@@ -16,6 +16,8 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any, Final
 
+import httpx
+
 from regate_adapters.vector.marked.batches import batches
 from regate_adapters.vector.marked.engine import MarkedRow, RankedRow
 from regate_adapters.vector.marked.tree import Tree
@@ -301,9 +303,11 @@ def _completed(result: Any) -> None:
 
 
 def _told(error: Exception) -> str:
-    """Return an error by its kind and status alone."""
+    """Return an error by its kind and status alone; only why there is no connection is said in its words."""
     status = getattr(error, "status_code", None)
     if isinstance(status, int):
         return f"status {status}" + (" (the API key is refused)" if status in _REFUSED else "")
     cause = getattr(error, "source", None)
-    return type(cause if isinstance(cause, Exception) else error).__name__
+    told = cause if isinstance(cause, Exception) else error
+    why = f" ({told})" if isinstance(told, httpx.ConnectError) and str(told) else ""
+    return type(told).__name__ + why

@@ -38,7 +38,7 @@ class Qdrant(MarkedKind[QdrantSettings]):
             try:
                 return f"Qdrant {await engine.version()} answers at {address}"
             except VectorStoreUnavailable as error:
-                raise ConfigurationError(f"no Qdrant answers at {address}: {error.detail}") from error
+                raise ConfigurationError(f"Qdrant cannot be used at {address}: {error.detail}") from error
 
     @asynccontextmanager
     async def engine(self, configured: Configured[QdrantSettings]) -> AsyncIterator[MarkedEngine]:

@@ -42,7 +42,7 @@ class Weaviate(MarkedKind[WeaviateSettings]):
             async with _server(configured) as server:
                 version = str((await server.ask("GET", "/v1/meta")).document["version"])
         except VectorStoreUnavailable as error:
-            raise ConfigurationError(f"no {_CALLED} answers at {url}: {error.detail}") from error
+            raise ConfigurationError(f"{_CALLED} cannot be used at {url}: {error.detail}") from error
         except (KeyError, TypeError) as error:
             raise ConfigurationError(f"what answers at {url} is no {_CALLED}") from error
         numbers = tuple(map(int, re.findall(r"\d+", version)[:2]))
