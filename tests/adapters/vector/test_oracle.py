@@ -13,6 +13,7 @@ from collections.abc import AsyncIterator, Awaitable
 from pathlib import Path
 from typing import Any, Final
 
+import oracledb
 import pytest
 
 from regate_adapters.testing.vector.suite import SCHEMA, Check, hostile_chunks, vector_store_conformance
@@ -31,7 +32,7 @@ pytest.importorskip("oracledb", reason="Oracle's driver is not installed: pip in
 
 from tests.adapters.vector.oracle_standin import Connection, Standin
 
-from regate_adapters.vector.oracle.engine import OracleEngine, statements
+from regate_adapters.vector.oracle.engine import OracleEngine, statements, told
 
 STORE: Final = StoreId("vs_1")
 EVERY_ROW: Final[Tree] = True
@@ -244,15 +245,15 @@ async def answer_nonsense(reader: asyncio.StreamReader, writer: asyncio.StreamWr
 
 
 @pytest.mark.parametrize(
-    ("answer", "told"),
+    ("answer", "why"),
     [
         (answer_nothing, "took longer than 0.5 s"),
         (answer_nonsense, "failed with DPY-"),
-        (None, "failed with DPY-6005"),
+        (None, "failed with DPY-6005 (no connection)"),
     ],
     ids=["silent", "nonsense", "dead"],
 )
-async def test_a_server_that_is_none_is_told_without_secrets(answer: Any, told: str) -> None:
+async def test_a_server_that_is_none_is_told_without_secrets(answer: Any, why: str) -> None:
     server = await asyncio.start_server(answer or answer_nothing, "127.0.0.1", 0)
     port = server.sockets[0].getsockname()[1]
     if answer is None:
@@ -265,10 +266,25 @@ async def test_a_server_that_is_none_is_told_without_secrets(answer: Any, told: 
     server.close()
 
     assert refused.value.message.startswith("vector.stores.main.dsn: Oracle: check ")
-    assert told in refused.value.message
+    assert why in refused.value.message
     assert "very-secret" not in refused.value.message
-    with pytest.raises(ConfigurationError, match=f"no Oracle answers at 127.0.0.1:{port}/X"):
+    with pytest.raises(ConfigurationError) as examined:
         await Oracle().examine(configured)
+    assert examined.value.message.startswith(
+        f"vector.stores.main.dsn: Oracle cannot be used at 127.0.0.1:{port}/X: Oracle: the first question "
+    )
+    assert re.search(r"(took longer than 0.5 s|failed with DPY-\d+)", examined.value.message)
+    assert "very-secret" not in examined.value.message
+
+
+def test_a_password_that_is_refused_is_told_so() -> None:
+    class Refusal:
+        full_code = "ORA-01017"
+        message = "very-secret"
+
+    error = oracledb.DatabaseError(Refusal())
+
+    assert told(error) == "ORA-01017 (user or password is refused)"
 
 
 def test_a_wallet_must_be_a_directory(tmp_path: Path) -> None:

@@ -40,6 +40,10 @@ _INSERT_ROW: Final = (
 )
 _INSERT_MARK: Final = "INSERT INTO regate_marks (store_key, row_key, mark) VALUES (:b_store, :b_row, :b_mark)"
 _NO_TABLE: Final = "ORA-00942"
+_MEANINGS: Final = {
+    "ORA-01017": " (user or password is refused)",
+    "DPY-6005": " (no connection)",
+}
 _NOT_UNIQUE: Final = "ORA-00001"
 
 
@@ -201,7 +205,7 @@ class OracleEngine:
         except TimeoutError as error:
             raise VectorStoreUnavailable(f"Oracle: {what} took longer than {limit:g} s") from error
         except oracledb.Error as error:
-            raise VectorStoreUnavailable(f"Oracle: {what} failed with {_code(error)}") from error
+            raise VectorStoreUnavailable(f"Oracle: {what} failed with {told(error)}") from error
         except (OSError, ValueError, TypeError) as error:
             raise VectorStoreUnavailable(f"Oracle: {what} failed with {type(error).__name__}") from error
 
@@ -247,6 +251,12 @@ def _shown(found: Sequence[object]) -> RankedRow:
     identifier, document, *vector = found
     numbers: Vector = list(vector[0]) if vector else ()  # type: ignore[call-overload]  # of the database's array
     return RankedRow(str(identifier), str(document), numbers)
+
+
+def told(error: oracledb.Error) -> str:
+    """Return an error by its code, and what the code means where it says what to look at."""
+    code = _code(error)
+    return code + _MEANINGS.get(code, "")
 
 
 def _code(error: oracledb.Error) -> str:

@@ -37,15 +37,21 @@ class Oracle(MarkedKind[OracleSettings]):
         """Return that the database answers. Raises `ConfigurationError` when it does not."""
         import oracledb
 
+        from regate_adapters.vector.oracle.engine import told
+
         settings = configured.settings
+        said = f"{configured.place}.dsn: Oracle cannot be used at {settings.dsn}: Oracle: the first question"
         try:
             async with asyncio.timeout(settings.timeout_s):
                 connection = await _connecting(configured)()
                 version = str(connection.version)
                 await connection.close()
-        except (oracledb.Error, OSError) as error:
-            said = f"{configured.place}.dsn: no Oracle answers at {settings.dsn}"
-            raise ConfigurationError(said) from error
+        except TimeoutError as error:
+            raise ConfigurationError(f"{said} took longer than {settings.timeout_s:g} s") from error
+        except oracledb.Error as error:
+            raise ConfigurationError(f"{said} failed with {told(error)}") from error
+        except OSError as error:
+            raise ConfigurationError(f"{said} failed with {type(error).__name__}") from error
         return f"Oracle {version} answers at {settings.dsn}"
 
     def engine(self, configured: Configured[OracleSettings]) -> AbstractAsyncContextManager[MarkedEngine]:
