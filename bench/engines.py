@@ -34,10 +34,10 @@ from regate_orchestrator.values import StoreId
 
 STORE: Final = StoreId("vs_bench")
 K: Final = 10
-ENGINES: Final = (
-    *("local", "faiss", "sqlite_vec", "pgvector", "chroma", "opensearch", "weaviate", "qdrant", "milvus"),
-    "lancedb",  # last: it warns of processes that are started after it
-)
+SERVERS: Final = ("opensearch", "weaviate", "qdrant", "milvus")
+"""What must be obtained first (`python -m tests.engines`), and is measured on demand alone."""
+EMBEDDED: Final = ("local", "faiss", "sqlite_vec", "pgvector", "chroma", "lancedb")
+"""What the development dependencies bring. LanceDB is last: it warns of processes that start after it."""
 _TABLED: Final = ("local", "faiss", "sqlite_vec")
 Search = Callable[[Vector], Awaitable[list[str]]]
 

@@ -24,7 +24,7 @@ from typing import Any, Final
 import aiohttp
 import click
 
-from bench.engines import ENGINES
+from bench.engines import EMBEDDED, SERVERS
 from bench.gateway import RunningGateway, percentile, running_gateway, token
 from regate_adapters.testing.proof.targets import engines_here
 from regate_adapters.vector.registry import KINDS
@@ -237,7 +237,10 @@ def main() -> None:
         help="the folder; else the environment's CORPUS",
     )
     parser.add_argument(
-        "--engine", action="append", choices=ENGINES, help="measure this one; may be given again"
+        "--engine",
+        action="append",
+        choices=(*EMBEDDED, *SERVERS),
+        help="measure this one; may be given again",
     )
     parser.add_argument("--questions", type=int, help="ask the first so many alone")
     given = parser.parse_args()

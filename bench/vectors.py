@@ -22,7 +22,7 @@ import numpy as np
 
 from bench import engines
 from bench.corpus import TENANTS, Asker, Corpus, Numbers, Vectors, make_corpus, make_vectors, name
-from bench.engines import ENGINES, STORE, Engine, K
+from bench.engines import EMBEDDED, SERVERS, STORE, Engine, K
 from bench.gateway import percentile
 from bench.machine import describe, watched
 from bench.processes import resident_mib
@@ -289,10 +289,13 @@ def main() -> None:
     parser.add_argument("--tenants", type=int, default=TENANTS)
     parser.add_argument("--queries", type=int, default=50)
     parser.add_argument(
-        "--engine", action="append", choices=ENGINES, help="measure this one; may be given again"
+        "--engine",
+        action="append",
+        choices=(*EMBEDDED, *SERVERS),
+        help="measure this one; may be given again",
     )
     arguments = parser.parse_args()
-    asyncio.run(run(arguments.chunks, arguments.tenants, arguments.queries, arguments.engine or ENGINES))
+    asyncio.run(run(arguments.chunks, arguments.tenants, arguments.queries, arguments.engine or EMBEDDED))
 
 
 if __name__ == "__main__":
