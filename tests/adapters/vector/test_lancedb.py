@@ -61,6 +61,17 @@ async def test_lancedb_keeps_the_contract(check: Check, tmp_path: Path) -> None:
         await check(store, exempt=MARKED_REFUSES)
 
 
+async def test_many_rows_in_few_writes_are_indexed(tmp_path: Path) -> None:
+    async with LanceEngine(tmp_path, timeout_s=120, tidy_rows=100) as engine:
+        await engine.make(STORE, 4)
+        indexed = []
+        for start in range(0, 120, 60):
+            await engine.put(STORE, [row(f"id{number}", "m") for number in range(start, start + 60)])
+            indexed.append(any(tmp_path.glob("*.lance/_indices/*")))
+
+    assert indexed == [False, True]
+
+
 # Tidied up after every second write, so that files, versions and indexes change all the time.
 async def test_finds_what_a_dictionary_finds_while_it_is_tidied_up(tmp_path: Path) -> None:
     dice, oracle = random.Random(5), MemoryEngine()
