@@ -21,7 +21,8 @@ class Chunk:
     conforms to the chunk schema.
 
     The vector is of unit length. `context` says what the text leaves unsaid: the chunk is found by its words
-    too, and it is never shown.
+    too, and it is never shown. An engine that gives a chunk back knows no context any more; `words` are those
+    by which it was found, as engines with a search by words keep them and as no other need understand them.
     """
 
     id: str
@@ -32,6 +33,7 @@ class Chunk:
     stamp: JsonObject
     attributes: Mapping[str, Scalar]
     context: str = ""
+    words: tuple[bytes, bytes] | None = None
 
     @property
     def sought(self) -> str:

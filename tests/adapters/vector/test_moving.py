@@ -97,10 +97,10 @@ async def world(tmp_path: Path) -> AsyncIterator[World]:
 async def moving(request: pytest.FixtureRequest, world: World, tmp_path: Path) -> AsyncIterator[Moving]:
     async with AsyncExitStack() as stack:
 
-        async def made(kind: str) -> VectorStore:
+        async def made(kind: str, side: str) -> VectorStore:
             match kind:
                 case "local":
-                    return await stack.enter_async_context(local_store(tmp_path / "local", SCHEMA))
+                    return await stack.enter_async_context(local_store(tmp_path / side / "local", SCHEMA))
                 case "chroma":
                     return await stack.enter_async_context(ChromaVectorStore(tmp_path / "chroma", SCHEMA))
                 case "marked":
@@ -113,7 +113,7 @@ async def moving(request: pytest.FixtureRequest, world: World, tmp_path: Path) -
                     return MemoryVectorStore(SCHEMA)
 
         source, target = request.param.split("-")
-        found = Moving(world, await made(source), await made(target))
+        found = Moving(world, await made(source, "source"), await made(target, "target"))
         await found.fill()
         yield found
 
@@ -131,6 +131,26 @@ async def test_a_store_moves_with_all_that_counts_and_leaves_nothing(moving: Mov
     again = await moving.mover.move(VS, "other")
     assert (again.was_there, await texts(moving.target)) == (True, before)
     assert await is_absent(moving.source)
+
+
+@pytest.mark.parametrize("moving", ["local-local", "local-pgvector", "pgvector-local"], indirect=True)
+async def test_what_was_written_around_chunks_is_found_by_its_words_where_they_went(moving: Moving) -> None:
+    place, stamp = StoreId("vs_around"), stamp_of(ANN)
+    chunk = Chunk(
+        "acme/file-7/first/000000", FileId("file-7"), 0, "30 days", (1.0, 0.0), stamp, {}, context="Leave"
+    )
+    for engine in (moving.source, moving.target):
+        await engine.create(place, dimensions=2)
+    await moving.source.add(place, [chunk])
+    async for page in moving.source.chunks(place):
+        await moving.target.add(place, page)
+
+    for query in ("leave", "days"):
+        wanted = Query((1.0, 0.0), limit=5, text=query, mode="keyword")
+        before, after = [
+            await engine.search(place, wanted, plan=Everything()) for engine in (moving.source, moving.target)
+        ]
+        assert (before, [one.text for one in after.candidates]) == (after, ["30 days"])
 
 
 @pytest.fixture

@@ -62,7 +62,8 @@ def chunks_after(connection: Connection, place: Place, last: int, *, version: st
     none at the end.
     """
     rows = connection.execute(
-        "SELECT chunks.number, id, file, place, text, vector, stamp.stamp, attributes FROM chunks "
+        "SELECT chunks.number, id, file, place, text, vector, stamp.stamp, attributes, words, counts "
+        "FROM chunks "
         "JOIN stamps AS stamp ON stamp.number = chunks.stamp JOIN texts ON texts.number = chunks.number "
         "WHERE chunks.store = ? AND chunks.number > ? AND version = ? ORDER BY chunks.number LIMIT ?",
         [place.number, last, version, _MOST_ASKED],
@@ -76,8 +77,9 @@ def chunks_after(connection: Connection, place: Place, last: int, *, version: st
             np.frombuffer(vector, dtype=np.float32).tolist(),
             json.loads(stamp),
             json.loads(attributes),
+            words=(words, counts),
         )
-        for _, identifier, file, index, text, vector, stamp, attributes in rows
+        for _, identifier, file, index, text, vector, stamp, attributes, words, counts in rows
     ]
     return (rows[-1][0] if rows else last), chunks
 

@@ -12,7 +12,7 @@ import numpy as np
 
 from regate_adapters.vector.guard import TENANT
 from regate_adapters.vector.local.schema import Connection, shown, stored
-from regate_adapters.vector.partition.segments import kept_words
+from regate_adapters.vector.partition.segments import words_of_chunk
 from regate_orchestrator.documents.generations import generation_of, renamed
 from regate_orchestrator.errors import VectorStoreUnavailable
 from regate_orchestrator.filters.expression import Scalar
@@ -73,7 +73,7 @@ class Written:
     @classmethod
     def of(cls, schema: RowSchema, version: str, chunk: Chunk) -> Written:
         """Return the chunk as it is kept."""
-        words, counts = kept_words(chunk.sought)
+        words, counts = words_of_chunk(chunk)
         return cls(
             Stamped.of(schema, version, chunk.stamp, chunk.attributes),
             stored(chunk.id),

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from regate_adapters.vector.partition.vectors import Floats, Holding, Places, Vectors
 from regate_adapters.vector.words import number_of, words_of
+from regate_orchestrator.ports import Chunk
 
 Truth: TypeAlias = NDArray[np.bool_]
 
@@ -52,6 +53,13 @@ class Segment:
             return self.rows[:0], self.counts[:0]
         span = slice(int(self.starts[place]), int(self.starts[place + 1]))
         return self.rows[span], self.counts[span]
+
+
+def words_of_chunk(chunk: Chunk) -> tuple[bytes, bytes]:
+    """Return the words by which a chunk is found, as they are kept: those that another engine kept, where
+    the chunk is of one.
+    """
+    return chunk.words or kept_words(chunk.sought)
 
 
 def kept_words(text: str) -> tuple[bytes, bytes]:

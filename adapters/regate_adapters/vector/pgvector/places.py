@@ -94,7 +94,7 @@ async def chunks_after(cursor: Cursor, store: StoreId, last: str, *, version: st
     """
     dimensions = (await place_of(cursor, store)).dimensions
     statement = sql.SQL(
-        "SELECT id, file, index, text, stamp::text, attributes::text, embedding::text FROM {} "
+        "SELECT id, file, index, text, stamp::text, attributes::text, embedding::text, words, counts FROM {} "
         "WHERE store = {} AND id > {} AND version = {} ORDER BY id LIMIT {}"
     )
     slots = [sql.Placeholder()] * 4

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from regate_adapters.vector.partition.segments import kept_words
+from regate_adapters.vector.partition.segments import words_of_chunk
 from regate_adapters.vector.pgvector.query import vector_text
 from regate_adapters.vector.pgvector.values import shown_json, shown_text, stored_json, stored_text
 from regate_orchestrator.errors import VectorStoreUnavailable
@@ -31,7 +31,7 @@ def row_of(chunk: Chunk, schema: RowSchema) -> dict[str, Any]:
             "stamps": stored_json(chunk.stamp),
             "attributes": stored_json(chunk.attributes),
             "vectors": vector_text(chunk.vector),
-            **dict(zip(("words", "counts"), kept_words(chunk.sought), strict=True)),
+            **dict(zip(("words", "counts"), words_of_chunk(chunk), strict=True)),
         }
     except ValueError as error:
         raise VectorStoreUnavailable(

@@ -59,7 +59,15 @@ def shown_json(text: str | bytes) -> Any:
 
 
 def shown_chunk(
-    identifier: str, file: str, index: int, text: str, stamp: str, attributes: str, vector: str
+    identifier: str,
+    file: str,
+    index: int,
+    text: str,
+    stamp: str,
+    attributes: str,
+    vector: str,
+    words: bytes | None,
+    counts: bytes | None,
 ) -> Chunk:
     """Return the chunk that was stored in these columns."""
     return Chunk(
@@ -70,6 +78,7 @@ def shown_chunk(
         json.loads(vector),
         shown_json(stamp),
         shown_json(attributes),
+        words=None if words is None or counts is None else (words, counts),
     )
 
 
