@@ -5,6 +5,7 @@ number, never by a clock.
 from __future__ import annotations
 
 import gc
+import signal
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
@@ -26,6 +27,11 @@ settings.register_profile(
     print_blob=True,
 )
 settings.load_profile("regate")
+
+# A shell has what it runs in the background ignore interrupts, and so has that what it starts: the programs
+# that tests start must heed them.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 _MAX_PLACE: Final = 24
 """How long the path of the directory for temporary files may be: tests listen on sockets in theirs,

@@ -9,7 +9,6 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from functools import partial
 from pathlib import Path
 from queue import Queue
 
@@ -56,11 +55,7 @@ def watching(policies: Path, *options: str) -> Iterator[Watching]:
         "--watch",
         *options,
     ]
-    # A shell has what it runs in the background ignore interrupts, and so its children: these must not.
-    heeding = partial(signal.signal, signal.SIGINT, signal.SIG_DFL)
-    with subprocess.Popen(
-        command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, preexec_fn=heeding
-    ) as process:
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as process:
         try:
             yield Watching(process)
         finally:
