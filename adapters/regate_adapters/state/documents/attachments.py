@@ -73,8 +73,8 @@ class AttachmentState:
                     attachments.c.store_id == part[0]["store_id"],
                     attachments.c.file_id.in_([column["file_id"] for column in part]),
                 )
-                await leave_behind(connection, earlier, now=now)
-                made = await _made_by(connection, earlier)
+                left = await leave_behind(connection, earlier, now=now)
+                made = await _made_by(connection, earlier) if left else {}
                 await keep_made(connection, _generations(rows[0].store_id, made), now=now)
                 await connection.execute(delete(attachments).where(earlier))
                 again = [{**column, "made": made.get(column["file_id"])} for column in part]

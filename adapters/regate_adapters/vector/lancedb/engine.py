@@ -210,10 +210,11 @@ class LanceEngine:
         """Tidy the table up if it passed another so many versions since, or so many rows. What was written is
         there, whatever becomes of this.
         """
-        rows = await table.count_rows()
-        is_older = before // self._tidy_every != await table.version() // self._tidy_every
-        is_larger = (rows - added) // self._tidy_rows != rows // self._tidy_rows
-        if not is_older and not is_larger:
+        due = before // self._tidy_every != await table.version() // self._tidy_every
+        if added and not due:
+            rows = await table.count_rows()
+            due = (rows - added) // self._tidy_rows != rows // self._tidy_rows
+        if not due:
             return
         try:
             indexed = {column for index in await table.list_indices() for column in index.columns}

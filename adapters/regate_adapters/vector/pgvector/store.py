@@ -208,7 +208,7 @@ class PgVectorStore:
         ) as cursor:
             place = await self._searched(cursor, store, query)
             # Which way is taken depends on the permitted chunks alone.
-            if not self._counted.holds(store, place, expression):
+            if place.chunks <= self._exact_below or not self._counted.holds(store, place, expression):
                 rows = await statements.exact(cursor, most=self._exact_below + 1)
                 permitted = rows[0][-1] if rows else 0
                 if permitted <= self._exact_below:
