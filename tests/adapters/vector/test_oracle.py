@@ -13,7 +13,6 @@ from collections.abc import AsyncIterator, Awaitable
 from pathlib import Path
 from typing import Any, Final
 
-import oracledb
 import pytest
 
 from regate_adapters.testing.vector.suite import SCHEMA, Check, hostile_chunks, vector_store_conformance
@@ -30,6 +29,7 @@ from regate_orchestrator.values import StoreId
 
 pytest.importorskip("oracledb", reason="Oracle's driver is not installed: pip install 'regate[oracle]'")
 
+import oracledb
 from tests.adapters.vector.oracle_standin import Connection, Standin
 
 from regate_adapters.vector.oracle.engine import OracleEngine, statements, told

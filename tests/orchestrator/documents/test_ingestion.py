@@ -92,6 +92,9 @@ async def test_what_a_killed_process_left_is_taken_up_by_the_next(world: World) 
 
 
 async def test_a_worker_whose_claim_lapsed_changes_nothing_any_more(world: World) -> None:
+    async def loser_removed_what_it_wrote() -> bool:
+        return len(await world.in_engine()) == 2
+
     world.reader.gate.clear()
     await world.attach()
     async with working(world.ingestion(pace=Pace(lease_s=60, renew_s=600, poll_s=0.01))):
@@ -101,9 +104,7 @@ async def test_a_worker_whose_claim_lapsed_changes_nothing_any_more(world: World
             await world.reader.began.acquire()
             world.reader.gate.set()
             await world.until("completed")
-            async with asyncio.timeout(120):
-                while len(await world.in_engine()) != 2:  # the loser removes what it wrote
-                    await asyncio.sleep(0.005)
+            await until(loser_removed_what_it_wrote)
 
     assert await world.live() == await world.in_engine()
 
