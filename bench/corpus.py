@@ -2,8 +2,8 @@
 every engine has the same.
 
 The tenants differ in size, as tenants do: one has 2 % of the chunks and one 0.02 %, half of which is for the
-board alone; the others share the rest evenly among their staff. Whoever is on the staff of one of the two may therefore see 1 %
-or 0.01 % of the store.
+board alone; the others share the rest evenly among their staff. Whoever is on the staff of one of the two may
+therefore see 1 % or 0.01 % of the store.
 """
 
 from __future__ import annotations

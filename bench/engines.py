@@ -13,7 +13,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 import psycopg
@@ -120,14 +120,11 @@ async def chroma(schema: RowSchema, vectors: Vectors) -> AsyncIterator[Engine]:
                     )
                 return list(found["ids"][0])
 
-            async def exact(vector: Vector) -> list[str]:
-                return _nearest(vectors, vector)
-
             yield Engine(
                 "Chroma, embedded",
                 store,
                 lambda vector: asyncio.to_thread(nearest, vector),
-                exact,
+                _exact_among(vectors),
                 Path(folder),
                 _nothing,
             )
@@ -145,10 +142,7 @@ async def tabled(kind: str, schema: RowSchema, vectors: Vectors) -> AsyncIterato
                 found = await store.search(STORE, Query(vector, K), plan=Everything())
                 return [one.id for one in found.candidates]
 
-            async def exact(vector: Vector) -> list[str]:
-                return _nearest(vectors, vector)
-
-            yield Engine(kind, store, unfiltered, exact, Path(folder), _nothing)
+            yield Engine(kind, store, unfiltered, _exact_among(vectors), Path(folder), _nothing)
 
 
 def _tabled_store(kind: str, folder: Path, schema: RowSchema) -> AbstractAsyncContextManager[VectorStore]:
@@ -160,9 +154,12 @@ async def _nothing() -> None:
     """Do what an engine does that has nothing left to do."""
 
 
-def _nearest(vectors: Vectors, vector: Vector) -> list[str]:
-    scores = vectors @ np.asarray(vector, dtype=np.float32)
-    return [name(int(number)) for number in np.argpartition(-scores, K)[:K]]
+def _exact_among(vectors: Vectors) -> Search:
+    async def exact(vector: Vector) -> list[str]:
+        scores = vectors @ np.asarray(vector, dtype=np.float32)
+        return [name(int(number)) for number in np.argpartition(-scores, K)[:K]]
+
+    return exact
 
 
 @asynccontextmanager
@@ -173,10 +170,9 @@ async def marked(kind: str, schema: RowSchema, vectors: Vectors) -> AsyncIterato
     """
     async with AsyncExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="regate-bench-")))
-        here = engines_here(folder, stack, servers={KINDS[kind].server or ""})
-        if kind not in here.configured:
-            raise SystemExit(f"{kind} is not here: {here.absent.get(kind, 'it has no proof')}")
-        store = await stack.enter_async_context(KINDS[kind].open(here.configured[kind], schema))
+        store = await stack.enter_async_context(
+            KINDS[kind].open(configured_here(kind, folder, stack), schema)
+        )
         assert isinstance(store, MarkedVectorStore)
 
         async def unfiltered(vector: Vector) -> list[str]:
@@ -184,7 +180,14 @@ async def marked(kind: str, schema: RowSchema, vectors: Vectors) -> AsyncIterato
             found = await store._engine.nearest(STORE, vector, True, tenant=None, limit=K)  # noqa: SLF001
             return [row.id for row in found]
 
-        async def exact(vector: Vector) -> list[str]:
-            return _nearest(vectors, vector)
+        yield Engine(kind, store, unfiltered, _exact_among(vectors), folder, _nothing)
 
-        yield Engine(kind, store, unfiltered, exact, folder, _nothing)
+
+def configured_here(kind: str, folder: Path, stack: AsyncExitStack) -> Configured[Any]:
+    """Return how an engine of this kind is opened, with its files below the folder; a server is started for
+    it, and stopped by the stack. Exits where it cannot be had.
+    """
+    here = engines_here(folder, stack, servers={KINDS[kind].server or ""})
+    if kind not in here.configured:
+        raise SystemExit(f"{kind} is not here: {here.absent.get(kind, 'it has no proof')}")
+    return here.configured[kind]

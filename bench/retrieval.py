@@ -24,9 +24,8 @@ from typing import Any, Final
 import aiohttp
 import click
 
-from bench.engines import EMBEDDED, SERVERS
+from bench.engines import EMBEDDED, SERVERS, configured_here
 from bench.gateway import RunningGateway, percentile, running_gateway, token
-from regate_adapters.testing.proof.targets import engines_here
 from regate_adapters.vector.registry import KINDS
 
 _DEFAULT: Final = "local"
@@ -152,10 +151,7 @@ def _configured(kind: str, stack: AsyncExitStack) -> tuple[dict[str, Any], dict[
     if kind == _DEFAULT:
         return {}, {}
     folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="regate-bench-")))
-    here = engines_here(folder, stack, servers={KINDS[kind].server or ""})
-    if kind not in here.configured:
-        raise SystemExit(f"{kind} is not here: {here.absent.get(kind, 'it has no proof')}")
-    configured = here.configured[kind]
+    configured = configured_here(kind, folder, stack)
     engines = {"main": configured.settings.model_dump(mode="json", exclude_none=True)}
     if not KINDS[kind].by_words:
         engines |= {"main": {**engines["main"], "words": "lexical"}, "lexical": {"kind": "local"}}

@@ -29,7 +29,7 @@ class Said:
 
 
 class ChatEndpoint(JsonEndpoint):
-    """One model behind `/chat/completions`. Must be entered before use."""
+    """One model behind `/chat/completions`. Must be entered before use. `upstream` names it in traces."""
 
     def __init__(
         self,
@@ -37,12 +37,13 @@ class ChatEndpoint(JsonEndpoint):
         model: str,
         *,
         max_tokens: int,
+        upstream: str = "",
         api_key: str | None = None,
         deadline_s: float = 60.0,
     ) -> None:
-        url = base_url.rstrip("/") + "/chat/completions"
-        super().__init__(url, api_key=api_key, deadline_s=deadline_s)
+        super().__init__(base_url, "/chat/completions", api_key=api_key, deadline_s=deadline_s)
         self.model = model
+        self.upstream = upstream
         self.max_tokens = max_tokens
 
     @property

@@ -29,10 +29,10 @@ class EndpointFailed(Exception):
 
 
 class JsonEndpoint:
-    """An address to post to. Must be entered before use."""
+    """An address to post to, at a path of an upstream. Must be entered before use."""
 
-    def __init__(self, url: str, *, api_key: str | None, deadline_s: float) -> None:
-        self._url = url
+    def __init__(self, base_url: str, path: str, *, api_key: str | None, deadline_s: float) -> None:
+        self._url = base_url.rstrip("/") + path
         self._headers = {} if api_key is None else {"Authorization": f"Bearer {api_key}"}
         self._deadline_s = deadline_s
         self._session: aiohttp.ClientSession | None = None

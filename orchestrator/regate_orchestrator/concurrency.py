@@ -1,13 +1,14 @@
-"""Work that is done a few at a time: so that many questions neither wait for their turn past their
-deadline, nor crowd out everybody else's.
+"""Work that is done at the same time: all of it, or a few pieces at a time, so that many questions neither
+wait for their turn past their deadline, nor crowd out everybody else's.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Hashable, Mapping, Sequence
 from typing import TypeVar
 
+Key = TypeVar("Key", bound=Hashable)
 Result = TypeVar("Result")
 
 
@@ -33,3 +34,18 @@ async def few_at_once(work: Sequence[Callable[[], Awaitable[Result]]], *, most: 
     except BaseExceptionGroup as failures:
         raise failures.exceptions[0] from None
     return [found[place] for place in range(len(work))]
+
+
+async def all_settled(
+    work: Mapping[Key, Awaitable[Result]],
+) -> tuple[dict[Key, Result], list[BaseException]]:
+    """Return what each piece of work returned, by its key, and how the others failed. No failure ends
+    another piece.
+    """
+    answers = await asyncio.gather(*work.values(), return_exceptions=True)
+    returned = {
+        key: answer
+        for key, answer in zip(work, answers, strict=True)
+        if not isinstance(answer, BaseException)
+    }
+    return returned, [answer for answer in answers if isinstance(answer, BaseException)]

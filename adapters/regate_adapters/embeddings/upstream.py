@@ -32,8 +32,7 @@ class UpstreamEmbedder(JsonEndpoint):
         most_tokens: int | None = None,
         deadline_s: float = 30.0,
     ) -> None:
-        url = base_url.rstrip("/") + "/embeddings"
-        super().__init__(url, api_key=api_key, deadline_s=deadline_s)
+        super().__init__(base_url, "/embeddings", api_key=api_key, deadline_s=deadline_s)
         self._model = model
         self._most_tokens = most_tokens
         self._length: int | None = None

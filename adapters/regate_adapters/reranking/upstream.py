@@ -21,8 +21,7 @@ class UpstreamReranker(JsonEndpoint):
     def __init__(
         self, base_url: str, model: str, *, api_key: str | None = None, deadline_s: float = 10.0
     ) -> None:
-        url = base_url.rstrip("/") + "/rerank"
-        super().__init__(url, api_key=api_key, deadline_s=deadline_s)
+        super().__init__(base_url, "/rerank", api_key=api_key, deadline_s=deadline_s)
         self._model = model
 
     async def relevance(self, query: str, texts: Sequence[str]) -> list[float]:

@@ -23,19 +23,6 @@ _TASK: Final = (
 class UpstreamQueryRewriter(ChatEndpoint):
     """Asks an upstream for one query at a time. Must be entered before use."""
 
-    def __init__(
-        self,
-        base_url: str,
-        model: str,
-        *,
-        upstream: str,
-        max_tokens: int,
-        api_key: str | None = None,
-        deadline_s: float = 10.0,
-    ) -> None:
-        super().__init__(base_url, model, max_tokens=max_tokens, api_key=api_key, deadline_s=deadline_s)
-        self.upstream = upstream
-
     async def rewrite(self, query: str) -> RewrittenQuery:
         """Return the query in one line, or that there is none: for an answer that is empty, no text, of
         several lines, cut, or longer than the model may write.

@@ -1,5 +1,4 @@
-"""The settings of what finds passages: vector engines, embedding models, rerankers, and
-models that write."""
+"""The settings of what finds passages: vector engines, embedding models, rerankers, and models that write."""
 
 from __future__ import annotations
 

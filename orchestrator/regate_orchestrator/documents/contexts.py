@@ -8,12 +8,12 @@ for twice: an attempt that was broken off goes on where it ended.
 
 from __future__ import annotations
 
-import asyncio
 import hashlib
 import logging
 from collections.abc import Sequence
 from typing import Final
 
+from regate_orchestrator.concurrency import all_settled
 from regate_orchestrator.metrics import Metrics
 from regate_orchestrator.ports import ContextWriter, StateStore, UsageRow, WrittenContext
 from regate_orchestrator.principal import Principal
@@ -92,18 +92,12 @@ class Contexts:
         self, principal: Principal, file: FileId, asked: dict[str, tuple[str, str]]
     ) -> dict[str, str]:
         """Return what the model writes of these, once it is kept and counted."""
-        answers = await asyncio.gather(
-            *(self._writer.write(document, text) for document, text in asked.values()), return_exceptions=True
+        written, failures = await all_settled(
+            {digest: self._writer.write(document, text) for digest, (document, text) in asked.items()}
         )
-        written = {
-            digest: answer
-            for digest, answer in zip(asked, answers, strict=True)
-            if isinstance(answer, WrittenContext)
-        }
         contexts = {digest: one.text for digest, one in written.items()}
         await self._state.contexts.keep(principal, file, contexts)
         await self._count(principal, file, list(written.values()))
-        failures = [answer for answer in answers if isinstance(answer, BaseException)]
         self._outcomes.add("written", count=len(written))
         self._outcomes.add("failed", count=len(failures))
         if failures:

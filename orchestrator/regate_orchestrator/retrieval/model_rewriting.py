@@ -7,10 +7,10 @@ caller, or of another query. Nothing is kept, so what a query becomes depends on
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Sequence
 from typing import Final
 
+from regate_orchestrator.concurrency import all_settled
 from regate_orchestrator.metrics import Metrics
 from regate_orchestrator.model_calls.traced import begin_model_call
 from regate_orchestrator.ports import QueryRewriter, RewrittenQuery
@@ -61,16 +61,11 @@ class QueryRewriting:
             return [rewritten(query) for query in queries]
         once = list(dict.fromkeys(queries))
         shown = [query for query in once if len(query) <= _SHOWN]
-        asking = (self._asked(context, self._rewriter, query) for query in shown)
-        answers = await asyncio.gather(*asking, return_exceptions=True)
-        written = {
-            query: answer
-            for query, answer in zip(shown, answers, strict=True)
-            if isinstance(answer, RewrittenQuery)
-        }
+        written, failures = await all_settled(
+            {query: self._asked(context, self._rewriter, query) for query in shown}
+        )
         self._count(context, self._rewriter.model, list(written.values()))
         self._outcomes.add("too_long", count=len(once) - len(shown))
-        failures = [answer for answer in answers if isinstance(answer, BaseException)]
         self._outcomes.add("failed", count=len(failures))
         if failures:
             raise failures[0]

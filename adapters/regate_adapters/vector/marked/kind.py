@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import AsyncIterator
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from collections.abc import AsyncIterator, Iterator
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager
 from typing import TYPE_CHECKING, TypeVar
 
 from regate_adapters.vector.kind import MARKED_REFUSES, Configured, EngineKind, EngineSettings, Renderer
+from regate_orchestrator.errors import ConfigurationError, VectorStoreUnavailable
 from regate_orchestrator.filters.schema import RowSchema
 from regate_orchestrator.ports import VectorStore
 
@@ -57,3 +58,12 @@ class MarkedKind(EngineKind[S]):
 
         async with self.engine(configured) as engine:
             yield MarkedVectorStore(engine, schema, shared=not self.of_one_process, limits=self.limits)
+
+
+@contextmanager
+def examined(called: str, address: str) -> Iterator[None]:
+    """Have an engine's failure say that it cannot be used at this address: a `ConfigurationError`."""
+    try:
+        yield
+    except VectorStoreUnavailable as error:
+        raise ConfigurationError(f"{called} cannot be used at {address}: {error.detail}") from error

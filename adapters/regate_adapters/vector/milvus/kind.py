@@ -9,9 +9,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from regate_adapters.vector.kind import Configured, Extra
-from regate_adapters.vector.marked.kind import MarkedKind
+from regate_adapters.vector.marked.kind import MarkedKind, examined
 from regate_adapters.vector.milvus.settings import MilvusSettings
-from regate_orchestrator.errors import ConfigurationError, VectorStoreUnavailable
 from regate_orchestrator.values import StoreId
 
 if TYPE_CHECKING:
@@ -35,10 +34,8 @@ class Milvus(MarkedKind[MilvusSettings]):
         """Return the server's version. Raises `ConfigurationError` when it does not answer."""
         address = configured.settings.url
         async with aclosing(await asyncio.to_thread(_engine, configured)) as engine:
-            try:
+            with examined("Milvus", address):
                 return f"Milvus {await engine.version()} answers at {address}"
-            except VectorStoreUnavailable as error:
-                raise ConfigurationError(f"Milvus cannot be used at {address}: {error.detail}") from error
 
     @asynccontextmanager
     async def engine(self, configured: Configured[MilvusSettings]) -> AsyncIterator[MarkedEngine]:

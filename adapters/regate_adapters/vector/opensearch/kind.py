@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 from regate_adapters.vector.kind import Configured
-from regate_adapters.vector.marked.kind import MarkedKind
+from regate_adapters.vector.marked.kind import MarkedKind, examined
 from regate_adapters.vector.opensearch.settings import ElasticsearchSettings, OpenSearchSettings
-from regate_orchestrator.errors import ConfigurationError, VectorStoreUnavailable
+from regate_orchestrator.errors import ConfigurationError
 
 if TYPE_CHECKING:
     from regate_adapters.vector.json_server import JsonServer
@@ -39,10 +39,9 @@ class _SearchServer(MarkedKind[S]):
         """Return which version answers. Raises `ConfigurationError` when none does, or another product."""
         url, dialect = configured.settings.url, self._dialect
         try:
-            async with _server(configured, dialect) as server:
-                version = (await server.ask("GET", "/")).document["version"]
-        except VectorStoreUnavailable as error:
-            raise ConfigurationError(f"{dialect.called} cannot be used at {url}: {error.detail}") from error
+            with examined(dialect.called, url):
+                async with _server(configured, dialect) as server:
+                    version = (await server.ask("GET", "/")).document["version"]
         except (KeyError, TypeError) as error:
             raise ConfigurationError(f"what answers at {url} is no {dialect.called}") from error
         if not dialect.is_distribution(version):

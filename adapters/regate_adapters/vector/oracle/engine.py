@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import array
 import math
-from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import asynccontextmanager, contextmanager
 from importlib import resources
 from types import TracebackType
 from typing import Final, Self
@@ -199,15 +199,22 @@ class OracleEngine:
         quote what was to be written.
         """
         limit = within_s or self._timeout_s * (_WRITE_FACTOR if write else 1)
-        try:
+        with failing(what, limit):
             async with self._pool.transaction(reach_of(store, tenant), within_s=limit) as cursor:
                 yield cursor
-        except TimeoutError as error:
-            raise VectorStoreUnavailable(f"Oracle: {what} took longer than {limit:g} s") from error
-        except oracledb.Error as error:
-            raise VectorStoreUnavailable(f"Oracle: {what} failed with {told(error)}") from error
-        except (OSError, ValueError, TypeError) as error:
-            raise VectorStoreUnavailable(f"Oracle: {what} failed with {type(error).__name__}") from error
+
+
+@contextmanager
+def failing(what: str, limit_s: float) -> Iterator[None]:
+    """Have each failure be `VectorStoreUnavailable`, with nothing of the database's own words."""
+    try:
+        yield
+    except TimeoutError as error:
+        raise VectorStoreUnavailable(f"Oracle: {what} took longer than {limit_s:g} s") from error
+    except oracledb.Error as error:
+        raise VectorStoreUnavailable(f"Oracle: {what} failed with {told(error)}") from error
+    except (OSError, ValueError, TypeError) as error:
+        raise VectorStoreUnavailable(f"Oracle: {what} failed with {type(error).__name__}") from error
 
 
 def statements(name: str) -> list[str]:

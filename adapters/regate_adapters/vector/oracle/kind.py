@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from regate_adapters.vector.kind import Configured, Extra
-from regate_adapters.vector.marked.kind import MarkedKind
+from regate_adapters.vector.marked.kind import MarkedKind, examined
 from regate_adapters.vector.oracle.settings import OracleSettings
 from regate_orchestrator.errors import ConfigurationError
 
@@ -35,23 +35,14 @@ class Oracle(MarkedKind[OracleSettings]):
 
     async def examine(self, configured: Configured[OracleSettings]) -> str:
         """Return that the database answers. Raises `ConfigurationError` when it does not."""
-        import oracledb
+        from regate_adapters.vector.oracle.engine import failing
 
-        from regate_adapters.vector.oracle.engine import told
-
-        settings = configured.settings
-        said = f"{configured.place}.dsn: Oracle cannot be used at {settings.dsn}: Oracle: the first question"
-        try:
-            async with asyncio.timeout(settings.timeout_s):
+        settings, limit = configured.settings, configured.settings.timeout_s
+        with examined(f"{configured.place}.dsn: Oracle", settings.dsn), failing("the first question", limit):
+            async with asyncio.timeout(limit):
                 connection = await _connecting(configured)()
                 version = str(connection.version)
                 await connection.close()
-        except TimeoutError as error:
-            raise ConfigurationError(f"{said} took longer than {settings.timeout_s:g} s") from error
-        except oracledb.Error as error:
-            raise ConfigurationError(f"{said} failed with {told(error)}") from error
-        except OSError as error:
-            raise ConfigurationError(f"{said} failed with {type(error).__name__}") from error
         return f"Oracle {version} answers at {settings.dsn}"
 
     def engine(self, configured: Configured[OracleSettings]) -> AbstractAsyncContextManager[MarkedEngine]:

@@ -9,9 +9,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from regate_adapters.vector.kind import Configured, Extra
-from regate_adapters.vector.marked.kind import MarkedKind
+from regate_adapters.vector.marked.kind import MarkedKind, examined
 from regate_adapters.vector.qdrant.settings import QdrantSettings
-from regate_orchestrator.errors import ConfigurationError, VectorStoreUnavailable
 from regate_orchestrator.values import StoreId
 
 if TYPE_CHECKING:
@@ -35,10 +34,8 @@ class Qdrant(MarkedKind[QdrantSettings]):
         """Return the server's version. Raises `ConfigurationError` when it does not answer."""
         address = configured.settings.url
         async with aclosing(await asyncio.to_thread(_engine, configured)) as engine:
-            try:
+            with examined("Qdrant", address):
                 return f"Qdrant {await engine.version()} answers at {address}"
-            except VectorStoreUnavailable as error:
-                raise ConfigurationError(f"Qdrant cannot be used at {address}: {error.detail}") from error
 
     @asynccontextmanager
     async def engine(self, configured: Configured[QdrantSettings]) -> AsyncIterator[MarkedEngine]:

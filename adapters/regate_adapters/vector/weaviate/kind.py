@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from regate_adapters.vector.kind import Configured
-from regate_adapters.vector.marked.kind import MarkedKind
+from regate_adapters.vector.marked.kind import MarkedKind, examined
 from regate_adapters.vector.weaviate.settings import WeaviateSettings
-from regate_orchestrator.errors import ConfigurationError, VectorStoreUnavailable
+from regate_orchestrator.errors import ConfigurationError
 
 if TYPE_CHECKING:
     from regate_adapters.vector.json_server import JsonServer
@@ -39,10 +39,9 @@ class Weaviate(MarkedKind[WeaviateSettings]):
         """Return which version answers. Raises `ConfigurationError` when none does, or too old a one."""
         url = configured.settings.url
         try:
-            async with _server(configured) as server:
-                version = str((await server.ask("GET", "/v1/meta")).document["version"])
-        except VectorStoreUnavailable as error:
-            raise ConfigurationError(f"{_CALLED} cannot be used at {url}: {error.detail}") from error
+            with examined(_CALLED, url):
+                async with _server(configured) as server:
+                    version = str((await server.ask("GET", "/v1/meta")).document["version"])
         except (KeyError, TypeError) as error:
             raise ConfigurationError(f"what answers at {url} is no {_CALLED}") from error
         numbers = tuple(map(int, re.findall(r"\d+", version)[:2]))

@@ -4,16 +4,22 @@ from __future__ import annotations
 
 import os
 from contextlib import AsyncExitStack
+from typing import TYPE_CHECKING, TypeVar
 
 from regate_adapters.backend.upstream_client import UpstreamConfig
 from regate_adapters.backend.upstreams import Upstreams
 from regate_adapters.embeddings.cached import CachedEmbedder
-from regate_gateway.config.retrieval_settings import EmbeddingModel
+from regate_gateway.config.retrieval_settings import ContextModel, EmbeddingModel, RewriteModel
 from regate_gateway.config.settings import Settings
 from regate_orchestrator.documents.embedding import EmbeddingModels
 from regate_orchestrator.errors import ConfigurationError
 from regate_orchestrator.ports import ContextWriter, Embedder, QueryRewriter
 from regate_orchestrator.retrieval.ranking import Ranker
+
+if TYPE_CHECKING:
+    from regate_adapters.chat_endpoint import ChatEndpoint
+
+Chat = TypeVar("Chat", bound="ChatEndpoint")
 
 
 async def open_upstreams(stack: AsyncExitStack, settings: Settings) -> Upstreams:
@@ -74,7 +80,7 @@ async def open_embedder(stack: AsyncExitStack, settings: Settings, chosen: Embed
     if chosen.kind == "upstream":
         from regate_adapters.embeddings.upstream import UpstreamEmbedder
 
-        (config,) = (one for one in upstream_configs(settings) if one.name == chosen.upstream)
+        config = _config_of(settings, chosen.upstream)
         assert chosen.model is not None  # noqa: S101 — INVARIANT: settings demand it with kind upstream
         embedder = UpstreamEmbedder(
             config.base_url, chosen.model, api_key=config.api_key, most_tokens=chosen.max_tokens
@@ -109,16 +115,7 @@ async def open_query_rewriter(stack: AsyncExitStack, settings: Settings) -> Quer
     chosen = settings.query_rewriting
     if chosen is None:
         return None
-    (config,) = (one for one in upstream_configs(settings) if one.name == chosen.upstream)
-    rewriter = UpstreamQueryRewriter(
-        config.base_url,
-        chosen.model,
-        upstream=config.name,
-        max_tokens=chosen.max_tokens,
-        api_key=config.api_key,
-        deadline_s=chosen.timeout_s,
-    )
-    return await stack.enter_async_context(rewriter)
+    return await stack.enter_async_context(_chat(UpstreamQueryRewriter, settings, chosen))
 
 
 async def open_context_writer(stack: AsyncExitStack, settings: Settings) -> ContextWriter | None:
@@ -130,12 +127,22 @@ async def open_context_writer(stack: AsyncExitStack, settings: Settings) -> Cont
     chosen = settings.ingestion.context
     if chosen is None:
         return None
-    (config,) = (one for one in upstream_configs(settings) if one.name == chosen.upstream)
-    writer = UpstreamContextWriter(
+    return await stack.enter_async_context(_chat(UpstreamContextWriter, settings, chosen))
+
+
+def _chat(endpoint: type[Chat], settings: Settings, chosen: RewriteModel | ContextModel) -> Chat:
+    config = _config_of(settings, chosen.upstream)
+    return endpoint(
         config.base_url,
         chosen.model,
+        upstream=config.name,
         max_tokens=chosen.max_tokens,
         api_key=config.api_key,
         deadline_s=chosen.timeout_s,
     )
-    return await stack.enter_async_context(writer)
+
+
+def _config_of(settings: Settings, upstream: str | None) -> UpstreamConfig:
+    """Return the backend of this name, which the settings are known to have."""
+    (config,) = (one for one in upstream_configs(settings) if one.name == upstream)
+    return config
