@@ -10,15 +10,16 @@ import signal
 import socket
 import sys
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 
 import pytest
 from starlette.types import Message, Receive, Scope, Send
 from tests.gateway.conftest import Connect, Later, answer, application, listen
 
+from regate_adapters.testing.ports import free_port
 from regate_gateway.config.listen_settings import Listen
-from regate_gateway.http.server import Running, authority, bind
+from regate_gateway.http.server import Running, authority, bind, reserve
 from regate_orchestrator.errors import ConfigurationError
 
 GET = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n"
@@ -317,6 +318,14 @@ async def test_who_connects_before_the_application_has_started_is_refused_and_no
     assert refused == [True]
 
 
+@pytest.mark.parametrize("take", [bind, reserve])
+def test_free_port_that_was_found_is_given_to_nobody_else(take: Callable[[Listen], socket.socket]) -> None:
+    with take(Listen(port=0)) as taken, socket.socket() as other:
+        other.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        with pytest.raises(OSError, match="in use"):
+            other.bind(taken.getsockname())
+
+
 async def test_address_that_another_is_first_to_listen_at_ends_the_start() -> None:
     ended = []
 
@@ -329,8 +338,9 @@ async def test_address_that_another_is_first_to_listen_at_ends_the_start() -> No
         ended.append(True)
         await send({"type": "lifespan.shutdown.complete"})
 
-    server = Running(app, Listen(port=0))
-    with bind(Listen(port=server.port)) as taking, pytest.raises(ConfigurationError, match="listen: "):
+    address = Listen(port=free_port())
+    server = Running(app, address)
+    with bind(address) as taking, pytest.raises(ConfigurationError, match="listen: "):
         async with server:
             pass
 

@@ -166,9 +166,9 @@ def reserve(listen: Listen) -> socket.socket:
     """Return a socket that keeps the address for those who `share` it. Raises `ConfigurationError` when
     somebody listens there already.
     """
-    with _bound(listen) as first:
-        found = listen.model_copy(update={"port": first.getsockname()[1]})
-    return share(found)
+    if listen.port:
+        bind(listen).close()
+    return share(listen)
 
 
 def share(listen: Listen) -> socket.socket:
@@ -184,7 +184,9 @@ def _bound(listen: Listen, *, shared: bool = False) -> socket.socket:
     try:
         if family == socket.AF_INET6:
             bound.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
-        bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if listen.port:  # connections of a server that has just ended may still be closing
+            bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        # Else any free port, which whoever asks for one with that option would be given, too, until we listen
         if shared:
             bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
         # Accepted connections inherit it; asyncio sets it only on sockets made with an explicit protocol, and

@@ -8,6 +8,7 @@ import os
 import signal
 import socket
 import sys
+from contextlib import suppress
 from typing import Any, Final, Self
 
 from regate_gateway.telemetry.exposition import Figure, Figures
@@ -48,7 +49,8 @@ class WorkerProcess:
     def signal(self, number: int) -> None:
         """Send it a signal, if it runs."""
         if self._process.returncode is None:
-            os.kill(self._process.pid, number)
+            with suppress(ProcessLookupError):  # it has ended, and its end is on its way to us
+                os.kill(self._process.pid, number)
 
     async def ended(self) -> int:
         """Return its status once it has ended; it is killed when this is cancelled."""
