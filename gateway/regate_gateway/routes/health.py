@@ -5,6 +5,7 @@ never of anybody's data.
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Awaitable
 from typing import Final
 
@@ -19,6 +20,8 @@ from regate_orchestrator.errors import RegateError
 
 _DEADLINE_SECONDS: Final = 3.0
 
+_log = logging.getLogger(__name__)
+
 
 async def alive(request: Request) -> Response:  # noqa: ARG001 — Starlette's signature
     """Answer `GET /healthz`: the process serves requests."""
@@ -29,11 +32,14 @@ class Readiness:
     """`GET /readyz`: 200 when policy, state, files, vector store and one upstream at least would answer; else
     503, naming what would not.
 
-    503 too once the gateway was told to end, while it still answers everything else.
+    Anybody may ask, so the answer has codes; the cause is logged, once for each change. 503 too once the
+    gateway was told to end, while it still answers everything else.
     """
 
     def __init__(self, services: Services) -> None:
         self._services = services
+        self._away: dict[str, str] = {}
+        """The codes of what did not answer when it was asked last."""
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer the request. Of a gateway that is about to end nothing else matters."""
@@ -48,11 +54,11 @@ class Readiness:
             revision = await services.enforcer.revision()
 
         policy, state, files, engines, upstreams = await asyncio.gather(
-            _probe(policy_answers()),
-            _probe(services.state.check()),
-            _probe(services.blobs.check()),
+            self._probe("policy", policy_answers()),
+            self._probe("state", services.state.check()),
+            self._probe("files", services.blobs.check()),
             self._engines(),
-            _probe(services.upstreams.check()),
+            self._probe("upstreams", services.upstreams.check()),
         )
         parts = {
             "policy": policy,
@@ -85,22 +91,39 @@ class Readiness:
         return dict(
             zip(
                 vectors.names,
-                await asyncio.gather(*(_probe(vectors.check_engine(name)) for name in vectors.names)),
+                await asyncio.gather(
+                    *(
+                        self._probe(f"vector_stores.{name}", vectors.check_engine(name))
+                        for name in vectors.names
+                    )
+                ),
                 strict=True,
             )
         )
 
+    async def _probe(self, part: str, check: Awaitable[object]) -> str | None:
+        """Return None when the check passes in time, else a code: never a dependency's own words."""
+        code, cause = None, ""
+        try:
+            async with asyncio.timeout(_DEADLINE_SECONDS):
+                await check
+        except RegateError as error:
+            code, cause = error.code or "unavailable", getattr(error, "detail", "") or error.message
+        except TimeoutError:
+            code, cause = "timeout", f"no answer within {_DEADLINE_SECONDS:g} s"
+        self._tell(part, code, cause)
+        return code
 
-async def _probe(check: Awaitable[object]) -> str | None:
-    """Return None when the check passes in time, else a code: never a dependency's own words."""
-    try:
-        async with asyncio.timeout(_DEADLINE_SECONDS):
-            await check
-    except RegateError as error:
-        return error.code or "unavailable"
-    except TimeoutError:
-        return "timeout"
-    return None
+    def _tell(self, part: str, code: str | None, cause: str) -> None:
+        """Log that a part is away, or there again, unless that was said."""
+        if code == self._away.get(part):
+            return
+        if code is None:
+            del self._away[part]
+            _log.info("part_answers_again", extra={"part": part})
+        else:
+            self._away[part] = code
+            _log.warning("part_does_not_answer", extra={"part": part, "code": code, "cause": cause})
 
 
 class Exposition:

@@ -51,7 +51,18 @@ _FIELDS: Final = (
         "from_revision",
         "to_revision",
     ),
-    *("version", "address", "configuration", "data_dir", "gone", "for_s", "limit", "destination", "seq"),
+    *(
+        "version",
+        "address",
+        "configuration",
+        "data_dir",
+        "gone",
+        "for_s",
+        "limit",
+        "destination",
+        "seq",
+        "part",
+    ),
     "number",
 )
 """The extra fields that a log call may carry."""
