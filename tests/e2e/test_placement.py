@@ -112,7 +112,7 @@ async def test_policy_says_where_a_tenants_new_stores_are_and_they_stay_there(
 
 
 async def test_store_of_an_engine_that_is_no_longer_configured_is_unavailable_and_not_empty(
-    start: Start, two_engines: dict[str, Any]
+    start: Start, two_engines: dict[str, Any], caplog: pytest.LogCaptureFixture
 ) -> None:
     async with start(vector=two_engines, placement={"acme": "acme-own"}) as world:
         store = await filled(world, "acme", "28 days of leave.")
@@ -124,6 +124,8 @@ async def test_store_of_an_engine_that_is_no_longer_configured_is_unavailable_an
 
     assert (answer.status_code, answer.json()["error"]["code"]) == (503, "vector_store_unavailable")
     assert (foreign.status_code, known.status_code) == (404, 200)
+    (warned,) = [one.__dict__ for one in caplog.records if one.message == "stores_without_engine"]
+    assert (warned["count"], "acme-own" in warned["detail"]) == (1, True)
 
 
 async def test_engine_that_policy_names_and_that_is_not_configured_gets_no_store(start: Start) -> None:

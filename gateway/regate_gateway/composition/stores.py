@@ -99,13 +99,17 @@ async def open_stores(
 
 async def _vectors(vector: Vector, engines: Mapping[str, VectorStore], state: StateStore) -> VectorEngines:
     """Return all configured engines. Stores of a version that had one engine only are recorded as
-    being in the default one.
+    being in the default one. Stores whose engine is not configured any more are told of.
     """
     if placed := await state.vector_stores.place(engine=vector.default):
         _log.warning(
             "stores_placed",
             extra={"detail": f"{placed} vector stores of an earlier version are in {vector.default}"},
         )
+    for engine, count in (await state.vector_stores.engines()).items():
+        if engine not in engines:
+            detail = f"they are in {engine}, which is no name in vector.stores: each request for them is 503"
+            _log.warning("stores_without_engine", extra={"count": count, "detail": detail})
     return VectorEngines(engines, default=vector.default, placed=state.vector_stores.engine_of)
 
 

@@ -130,6 +130,13 @@ async def test_engine_of_a_store_is_told_whosever_it_is(store: SqlStateStore) ->
     assert found == ["second", None]
 
 
+async def test_stores_of_each_engine_are_counted_whosever_they_are(store: SqlStateStore) -> None:
+    for number, (owner, engine) in enumerate([(ANN, "main"), (ANN, "second"), (EVE, "second")]):
+        row = replace(store_of(owner), id=StoreId(f"vs_{number}"), engine=engine)
+        await store.vector_stores.add(row)
+    assert await store.vector_stores.engines() == {"main": 1, "second": 2}
+
+
 async def test_stores_that_have_an_engine_keep_it(store: SqlStateStore) -> None:
     await store.vector_stores.add(store_of(ANN))
     assert (await store.vector_stores.place(engine="second"), await store.vector_stores.engine_of(STORE)) == (

@@ -4,6 +4,7 @@ them, in `attachments.py`.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, cast
 
 from sqlalchemy import ColumnElement, Select, and_, delete, exists, func, insert, select, update
@@ -74,6 +75,14 @@ class VectorStoreState:
                 select(vector_stores.c.engine).where(named(vector_stores.c.id, store))
             )
         return None if found is None else str(found)
+
+    async def engines(self) -> Mapping[str, int]:
+        """Return how many stores are in each vector engine, of all tenants."""
+        counted = select(vector_stores.c.engine, func.count().label("stores")).group_by(
+            vector_stores.c.engine
+        )
+        async with self._database.maintenance.reading() as connection:
+            return {row.engine: row.stores for row in await connection.execute(counted)}
 
     async def next_after(self, store: StoreId) -> StoreId | None:
         """Return the store, of whatever tenant, that comes next in the order of ids; None after the last."""

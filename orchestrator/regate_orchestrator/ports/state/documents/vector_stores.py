@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Protocol
 
 from regate_orchestrator.filters.expression import FilterPlan
@@ -25,6 +26,10 @@ class VectorStoreState(Protocol):
         """Return the vector engine that the store is in, of whatever tenant; None when there is no
         such row. For `VectorEngines`, nothing else.
         """
+        ...
+
+    async def engines(self) -> Mapping[str, int]:
+        """Return how many stores are in each vector engine, of all tenants. At start only."""
         ...
 
     async def place(self, *, engine: str) -> int:
