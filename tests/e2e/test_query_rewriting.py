@@ -16,6 +16,7 @@ from aiohttp import web
 from tests.adapters.tracing.trace_collector import running_trace_collector
 from tests.deployments import only_on
 from tests.e2e.conftest import NO_TLS, ScriptedUpstream, World, started
+from tests.e2e.test_quotas import PLENTY, say
 from tests.e2e.test_retrieval import ingest, shared_store
 from tests.e2e.test_usage import exported
 
@@ -162,8 +163,30 @@ async def test_file_search_takes_the_models_own_query(world: World) -> None:
     assert [body["messages"][-1]["content"] for body in world.upstream.requests] == [ASKED]
 
 
+async def test_a_search_whose_query_a_model_writes_is_a_request_of_the_callers_quota(
+    configure: Callable[..., Settings], upstream: ScriptedUpstream, policies: Path
+) -> None:
+    say(policies, default=PLENTY | {"rpm": 2, "tpm": 1_000})
+    async with started(configure(query_rewriting=MODEL), upstream, policies) as world:
+        alice = world.client("alice", "acme")
+        store = (await alice.vector_stores.create(name="s")).id
+        upstream.turns = [rewriting({ASKED: "annual leave"})] * 2
+        left = []
+        for _ in range(2):
+            found = await alice.vector_stores.with_raw_response.search(store, query=ASKED, rewrite_query=True)
+            left.append(int(found.headers["x-ratelimit-remaining-requests"]))
+        with pytest.raises(openai.RateLimitError):
+            await searched(alice, store, ASKED)
+        by_rule = [await searched(alice, store, ASKED, rewrite_query=False) for _ in range(2)]
+        async with world.http("alice", "acme") as http:
+            embedding = await http.post("/embeddings", json={"model": "small", "input": "x"})
+
+    assert (left, len(by_rule), embedding.status_code) == ([1, 0], 2, 429)
+    assert embedding.headers["x-ratelimit-remaining-tokens"] == str(1_000 - 2 * 94)
+
+
 @only_on("embedded")
-async def test_what_it_took_is_in_the_usage_and_the_trace_and_no_request_is_counted_for_it(
+async def test_what_it_took_is_in_the_usage_and_the_trace(
     configure: Callable[..., Settings], upstream: ScriptedUpstream, policies: Path, tmp_path: Path
 ) -> None:
     async with running_trace_collector() as collector:
@@ -177,7 +200,7 @@ async def test_what_it_took_is_in_the_usage_and_the_trace_and_no_request_is_coun
     used = await exported(settings, tmp_path, "--by", "principal", "--by", "model")
     calls = [span for span in collector.spans if span.name == "chat small"]
 
-    assert used.splitlines()[1:] == ["acme,alice,small,0,180,8,0.0"]
+    assert used.splitlines()[1:] == ["acme,alice,small,1,180,8,0.0"]
     assert [(call.kind, call.attributes["regate.upstream"]) for call in calls] == [("client", "scripted")] * 2
     assert {call.attributes["gen_ai.usage.input_tokens"] for call in calls} == {90}
     assert not any(word in json.dumps([call.attributes for call in calls]) for word in ("annual", "days"))

@@ -277,9 +277,7 @@ async def _services(stack: AsyncExitStack, parts: Parts) -> Services:
         vectors=stores.vectors,
         models=stores.models,
         retrieval=documents.retrieval,
-        rewriting=QueryRewriting(
-            stores.query_rewriter, note=partial(parts.sharing.usage.note, requests=0), metrics=metrics
-        ),
+        rewriting=QueryRewriting(stores.query_rewriter, metrics),
         listings=listings,
         attachments=documents.attachments,
         upstreams=parts.upstreams,

@@ -38,13 +38,13 @@ class UsageLog:
         self._pending: dict[_Key, _Sums] = {}
         self._flushing = asyncio.Lock()
 
-    def note(self, context: Context, model: str, used: Used, cost: int, *, requests: int = 1) -> None:
-        """Count a request that has ended; with `requests` 0, what another one took on its way. A model that
-        answered nothing is not named: whatever a caller asks for would make rows.
+    def note(self, context: Context, model: str, used: Used, cost: int) -> None:
+        """Count a request that has ended. A model that answered nothing is not named: whatever a caller asks
+        for would make rows.
         """
         who, day = context.principal, int(self._clock() // DAY_SECONDS)
         key = (who.tenant, who.id, model if used.total else "", day)
-        self._add(key, (requests, used.input_tokens, used.output_tokens, cost))
+        self._add(key, (1, used.input_tokens, used.output_tokens, cost))
 
     async def work(self) -> None:
         """Write what was used again and again, until cancelled."""

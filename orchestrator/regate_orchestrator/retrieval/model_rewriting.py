@@ -15,7 +15,7 @@ from regate_orchestrator.metrics import Metrics
 from regate_orchestrator.model_calls.traced import begin_model_call
 from regate_orchestrator.ports import QueryRewriter, RewrittenQuery
 from regate_orchestrator.principal import Context
-from regate_orchestrator.quota.metering import NOTHING_USED, NoteUsage, Used
+from regate_orchestrator.quota.metering import NOTHING_USED, Spending, Used
 from regate_orchestrator.retrieval.query_rewriting import rewritten
 from regate_orchestrator.tracing.spans import INPUT_TOKENS, OUTPUT_TOKENS, error_type
 
@@ -24,17 +24,10 @@ _SHOWN: Final = 8_000
 
 
 class QueryRewriting:
-    """Rewrites queries, by a model where there is one. `note` is told what the queries of a search took."""
+    """Rewrites queries, by a model where there is one."""
 
-    def __init__(
-        self,
-        rewriter: QueryRewriter | None,
-        *,
-        note: NoteUsage | None = None,
-        metrics: Metrics | None = None,
-    ) -> None:
+    def __init__(self, rewriter: QueryRewriter | None, metrics: Metrics | None = None) -> None:
         self._rewriter = rewriter
-        self._note = note
         metrics = metrics or Metrics()
         self._outcomes = metrics.counter(
             "regate_query_rewritings",
@@ -50,22 +43,35 @@ class QueryRewriting:
             rows=[("input",), ("output",)],
         )
 
-    async def of(self, context: Context, queries: Sequence[str]) -> list[str]:
+    @property
+    def model(self) -> str | None:
+        """Return the name of the model that rewrites; None where the rule does."""
+        return None if self._rewriter is None else self._rewriter.model
+
+    @staticmethod
+    def shown(queries: Sequence[str]) -> list[str]:
+        """Return those of the queries that a model would be shown: each once, and none that is too long."""
+        return [query for query in dict.fromkeys(queries) if len(query) <= _SHOWN]
+
+    async def of(
+        self, context: Context, queries: Sequence[str], spending: Spending | None = None
+    ) -> list[str]:
         """Return each query rewritten: by the rule where there is no model, and for a query that is too long
-        for it or of which it makes none.
+        for it or of which it makes none. What the model took is what is spent.
 
         The caller must have been permitted to search. Raises `QueryRewritingUnavailable` when the model does
         not answer for one of them.
         """
         if self._rewriter is None:
             return [rewritten(query) for query in queries]
-        once = list(dict.fromkeys(queries))
-        shown = [query for query in once if len(query) <= _SHOWN]
+        shown = self.shown(queries)
         written, failures = await all_settled(
             {query: self._asked(context, self._rewriter, query) for query in shown}
         )
-        self._count(context, self._rewriter.model, list(written.values()))
-        self._outcomes.add("too_long", count=len(once) - len(shown))
+        used = self._count(list(written.values()))
+        if spending is not None:
+            await spending.used(used)
+        self._outcomes.add("too_long", count=len(set(queries)) - len(shown))
         self._outcomes.add("failed", count=len(failures))
         if failures:
             raise failures[0]
@@ -89,12 +95,11 @@ class QueryRewriting:
         finally:
             span.end(error=error)
 
-    def _count(self, context: Context, model: str, answers: Sequence[RewrittenQuery]) -> None:
+    def _count(self, answers: Sequence[RewrittenQuery]) -> Used:
         usable = sum(one.text is not None for one in answers)
         self._outcomes.add("written", count=usable)
         self._outcomes.add("unusable", count=len(answers) - usable)
         used = sum((Used(one.input_tokens, one.output_tokens) for one in answers), NOTHING_USED)
         self._tokens.add("input", count=used.input_tokens)
         self._tokens.add("output", count=used.output_tokens)
-        if self._note is not None and used.total:
-            self._note(context, model, used, 0)
+        return used

@@ -18,6 +18,7 @@ from regate_gateway.http.models import MAX_METADATA
 from regate_gateway.routes.authorized_fetch import fetch_store
 from regate_gateway.routes.call import Call
 from regate_gateway.routes.models import ListQuery
+from regate_gateway.routes.quotas import Demand, spend
 from regate_gateway.routes.serializers import list_object, search_result, store_object
 from regate_gateway.routes.vector_stores.models import SearchRequest, VectorStoreRequest, VectorStoreUpdate
 from regate_gateway.routes.vector_stores.wanted import first_files
@@ -33,10 +34,12 @@ from regate_orchestrator.errors import (
     VectorStoreUnavailable,
 )
 from regate_orchestrator.filters.client import read_client_filter
+from regate_orchestrator.quota.limits import quota_question
 from regate_orchestrator.retrieval.engines import PLACEMENT
 from regate_orchestrator.retrieval.search import Search
 from regate_orchestrator.retrieval.stores import expired
 from regate_orchestrator.rows import OrphanedChunks, StoreChanges, StoreRow, Totals
+from regate_orchestrator.tokens import estimated_tokens
 from regate_orchestrator.values import FileId, Json, JsonObject, StoreId, mint
 
 _log = logging.getLogger("regate.vector_stores")
@@ -154,7 +157,7 @@ async def search(call: Call) -> Response:
     (store,) = await retrieval.open(call.context, [StoreId(call.path("store_id"))], param="vector_store_id")
     queries = asked.queries
     if asked.rewrite_query:
-        queries = await call.while_connected(call.services.rewriting.of(call.context, queries))
+        queries = await _rewritten(call, queries)
     wanted = Search(tuple(dict.fromkeys(queries)), narrowing, asked.max_num_results, asked.ranking)
     hits = await call.while_connected(retrieval.search(call.context, [store], wanted))
     data = [search_result(hit) for hit in hits]
@@ -166,6 +169,28 @@ async def search(call: Call) -> Response:
         "next_page": None,
     }
     return reply(page)
+
+
+async def _rewritten(call: Call, queries: list[str]) -> list[str]:
+    """Return the queries rewritten. Where a model does so, the caller's quota is asked first."""
+    rewriting, chosen = call.services.rewriting, call.services.settings.query_rewriting
+    shown = rewriting.shown(queries)
+    if rewriting.model is None or chosen is None or not shown:
+        return await rewriting.of(call.context, queries)
+    view: JsonObject = {
+        "method": "POST",
+        "path": "/v1/vector_stores/{vector_store_id}/search",
+        "model": rewriting.model,
+        "stream": False,
+        "tool_types": [],
+    }
+    decision = await call.services.enforcer.decide(call.context, quota_question(view))
+    demand = Demand(estimated_tokens(shown), chosen.max_tokens, choices=len(shown))
+    spending = await spend(call, decision, demand, model=rewriting.model)
+    try:
+        return await call.while_connected(rewriting.of(call.context, queries, spending))
+    finally:
+        await spending.end()
 
 
 async def _remove(call: Call, store: StoreId) -> bool:
