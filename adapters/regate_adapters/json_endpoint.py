@@ -6,14 +6,12 @@ from __future__ import annotations
 
 import asyncio
 from types import TracebackType
-from typing import Final, Self
+from typing import ClassVar, Final, Self
 
 import aiohttp
 import orjson
 
-_MAX_BYTES: Final = 32 * 1024 * 1024
 _MAX_WORDS: Final = 2_048
-_MAX_CONNECTIONS: Final = 16
 _CONNECT_SECONDS: Final = 5.0
 
 
@@ -29,17 +27,27 @@ class EndpointFailed(Exception):
 
 
 class JsonEndpoint:
-    """An address to post to, at a path of an upstream. Must be entered before use."""
+    """An address to post to, at a path of an upstream. Must be entered before use. Without a deadline,
+    whoever asks must have one.
+    """
 
-    def __init__(self, base_url: str, path: str, *, api_key: str | None, deadline_s: float) -> None:
+    most_bytes: ClassVar[int] = 32 * 1024 * 1024
+    """Of an answer."""
+    most_connections: ClassVar[int] = 16
+
+    def __init__(self, base_url: str, path: str, *, api_key: str | None, deadline_s: float | None) -> None:
         self._url = base_url.rstrip("/") + path
-        self._headers = {} if api_key is None else {"Authorization": f"Bearer {api_key}"}
+        self._headers = {
+            "Content-Type": "application/json",
+            "User-Agent": "regate",
+            **({} if api_key is None else {"Authorization": f"Bearer {api_key}"}),
+        }
         self._deadline_s = deadline_s
         self._session: aiohttp.ClientSession | None = None
 
     async def __aenter__(self) -> Self:
         self._session = aiohttp.ClientSession(
-            connector=aiohttp.TCPConnector(limit=_MAX_CONNECTIONS),
+            connector=aiohttp.TCPConnector(limit=self.most_connections),
             cookie_jar=aiohttp.DummyCookieJar(),
             timeout=aiohttp.ClientTimeout(total=None, sock_connect=_CONNECT_SECONDS),
         )
@@ -58,9 +66,11 @@ class JsonEndpoint:
         try:
             async with asyncio.timeout(self._deadline_s):
                 return await self._post(body)
+        except aiohttp.ClientError as error:  # among them, that no connection came in time
+            raise EndpointFailed(type(error).__name__) from error
         except TimeoutError as error:
-            raise EndpointFailed(f"no answer within {self._deadline_s:g} s") from error
-        except (aiohttp.ClientError, OSError) as error:
+            raise EndpointFailed(f"no answer within {self._deadline_s} s") from error
+        except OSError as error:
             raise EndpointFailed(type(error).__name__) from error
 
     async def _post(self, body: bytes) -> bytes:
@@ -74,16 +84,17 @@ class JsonEndpoint:
     async def _post_once(self, body: bytes) -> bytes:
         if self._session is None:
             raise EndpointFailed("not open")
-        headers = {**self._headers, "Content-Type": "application/json"}
-        async with self._session.post(self._url, data=body, headers=headers, allow_redirects=False) as answer:
+        async with self._session.post(
+            self._url, data=body, headers=self._headers, allow_redirects=False
+        ) as answer:
             if answer.status != 200:
                 words = (await answer.content.read(_MAX_WORDS)).decode("utf-8", "replace")
                 raise EndpointFailed(f"status {answer.status}", status=answer.status, words=words)
             read = bytearray()
             async for piece in answer.content.iter_any():
                 read += piece
-                if len(read) > _MAX_BYTES:
-                    raise EndpointFailed(f"an answer of more than {_MAX_BYTES} bytes")
+                if len(read) > self.most_bytes:
+                    raise EndpointFailed(f"an answer of more than {self.most_bytes} bytes")
             return bytes(read)
 
 

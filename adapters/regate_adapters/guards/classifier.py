@@ -9,9 +9,10 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from functools import partial
-from typing import Final
+from typing import ClassVar, Final
 
-from regate_adapters.guards.endpoint import GuardEndpoint, sendable, slices
+from regate_adapters.guards.endpoint import GuardEndpoint, slices
+from regate_adapters.json_endpoint import encodable
 from regate_orchestrator.concurrency import few_at_once
 from regate_orchestrator.ports import Findings, GuardStep
 
@@ -25,6 +26,8 @@ _VERDICT: Final = re.compile(
 
 class ClassifierGuard:
     """Asks about each text by itself, as something that a user said."""
+
+    path: ClassVar = "/chat/completions"
 
     def __init__(self, endpoint: GuardEndpoint, *, model: str) -> None:
         self._endpoint = endpoint
@@ -40,14 +43,13 @@ class ClassifierGuard:
         return [Findings({UNSAFE: float(bool(found))}, found) for found in labels]
 
     async def _labels(self, text: str) -> frozenset[str]:
-        answer = await self._endpoint.post(
-            "/chat/completions",
+        answer = await self._endpoint.look(
             {
                 "model": self._model,
-                "messages": [{"role": "user", "content": sendable(text)}],
+                "messages": [{"role": "user", "content": encodable(text)}],
                 "temperature": 0,
                 "max_tokens": _MAX_TOKENS,
-            },
+            }
         )
         try:
             said = answer["choices"][0]["message"]["content"]

@@ -5,9 +5,10 @@ flags are labels. It gives no places.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Final
+from typing import Any, ClassVar, Final
 
-from regate_adapters.guards.endpoint import GuardEndpoint, sendable, slices
+from regate_adapters.guards.endpoint import GuardEndpoint, slices
+from regate_adapters.json_endpoint import encodable
 from regate_orchestrator.ports import Findings, GuardStep
 
 _BATCH: Final = 32
@@ -15,6 +16,8 @@ _BATCH: Final = 32
 
 class ModerationGuard:
     """Asks for a few texts at a time."""
+
+    path: ClassVar = "/moderations"
 
     def __init__(self, endpoint: GuardEndpoint, *, model: str) -> None:
         self._endpoint = endpoint
@@ -26,8 +29,8 @@ class ModerationGuard:
         found: list[list[Findings]] = [[] for _ in texts]
         for start in range(0, len(parts), _BATCH):
             asked = parts[start : start + _BATCH]
-            payload = {"model": self._model, "input": [sendable(part) for _, part in asked]}
-            answer = await self._endpoint.post("/moderations", payload)
+            payload = {"model": self._model, "input": [encodable(part) for _, part in asked]}
+            answer = await self._endpoint.look(payload)
             results = answer.get("results")
             if not isinstance(results, list) or len(results) != len(asked):
                 raise self._endpoint.unusable("not one result for each text")

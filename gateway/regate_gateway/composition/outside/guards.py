@@ -56,6 +56,6 @@ async def open_provider(stack: AsyncExitStack, entry: GuardEntry) -> GuardProvid
     if entry.api_key_env is not None:
         place = f"guards.providers.{entry.name}.api_key_env"
         key = secret_from_environment(entry.api_key_env, setting=place).reveal()
-    endpoint = await stack.enter_async_context(GuardEndpoint(entry.name, entry.base_url, api_key=key))
     kind = ModerationGuard if entry.kind == "moderation" else ClassifierGuard
-    return kind(endpoint, model=entry.model)
+    endpoint = GuardEndpoint(entry.name, entry.base_url, kind.path, api_key=key)
+    return kind(await stack.enter_async_context(endpoint), model=entry.model)
