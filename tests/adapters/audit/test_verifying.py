@@ -304,7 +304,8 @@ def rename_a_segment(directory: Path) -> None:
 
 def alter_the_last_line(directory: Path) -> None:
     last = segments_in(directory)[-1]
-    last.write_bytes(last.read_bytes()[:-10] + b"A" + last.read_bytes()[-9:])
+    content = last.read_bytes()
+    last.write_bytes(content[:-10] + (b"B" if content[-10:-9] == b"A" else b"A") + content[-9:])
 
 
 def unmark_the_last_checkpoint(directory: Path) -> None:
