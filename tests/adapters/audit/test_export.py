@@ -11,6 +11,7 @@ import sys
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
+from threading import Event, current_thread, main_thread
 from typing import Any
 
 import pytest
@@ -45,7 +46,11 @@ def _eager(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @asynccontextmanager
 async def exporting(
-    directory: Path, make: Make, **options: Any
+    directory: Path,
+    make: Make,
+    *,
+    written: Callable[[SegmentedAuditLog], int] = lambda log: log.last_written,
+    **options: Any,
 ) -> AsyncIterator[tuple[SegmentedAuditLog, Exporter]]:
     """A log whose records are exported to one destination."""
     async with (
@@ -54,7 +59,7 @@ async def exporting(
     ):
         writer = writer_of(directory, is_new=not log.last_written)
         cursor = Cursor(directory, "there", writer)
-        exporter = Exporter("there", directory, make(writer), cursor, written=lambda: log.last_written)
+        exporter = Exporter("there", directory, make(writer), cursor, written=lambda: written(log))
         task = group.create_task(exporter.work())
         try:
             yield log, exporter
@@ -235,6 +240,30 @@ async def test_what_was_recorded_until_the_end_is_exported_before_it(
             await record_some(log, 300)
 
     assert collector.first_times == list(range(1, 901))
+
+
+async def test_what_was_recorded_while_it_looked_for_more_is_exported_before_the_end(
+    directory: Path, collector: Collector
+) -> None:
+    is_held, looking, go_on = Event(), Event(), Event()
+
+    def written(log: SegmentedAuditLog) -> int:
+        """What a look goes by, which the thread that reads asks for; once it is held, until it may go on."""
+        found = log.last_written
+        if is_held.is_set() and current_thread() is not main_thread():
+            looking.set()
+            go_on.wait(PATIENT_SECONDS)
+        return found
+
+    async with exporting(directory, otlp(collector), written=written) as (log, exporter):
+        await record_some(log, 1)
+        await all_exported(log, exporter)
+        is_held.set()
+        await until(looking.is_set)
+        await record_some(log, 4)
+        asyncio.get_running_loop().call_soon(go_on.set)  # when the exporter is told to end
+
+    assert collector.first_times == [1, 2, 3, 4, 5]
 
 
 async def test_a_destination_that_does_not_answer_keeps_no_gateway_from_ending(

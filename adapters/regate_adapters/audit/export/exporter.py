@@ -111,6 +111,8 @@ class Exporter:
     async def _finish(self) -> None:
         with suppress(Exception):
             async with asyncio.timeout(_LAST_SECONDS):
+                if self._reading is not None:  # begun before the last records were written
+                    self._batch = await self._more()
                 before = -1
                 while (self._batch or self.behind) and self._seq != before:
                     before = self._seq
