@@ -28,15 +28,20 @@ _FILLERS: Final = re.compile(
     )(?=[\s,.:!?]|$)[\s,.:!?]*""",
     re.IGNORECASE | re.VERBOSE,
 )
-_TAIL: Final = re.compile(r"(?:[\s,]+(?:please|thanks|thank\s+you))?[\s?!.,;:]*$", re.IGNORECASE)
+_MARKS: Final = " ?!.,;:"
+_COURTESY: Final = re.compile(r"(?<=[ ,])(?:please|thanks|thank you)\Z", re.IGNORECASE)
+_LONGEST_COURTESY: Final = len(" thank you")
 
 
 def rewritten(query: str) -> str:
     """Return the query in one line without what asks at its beginning and end; as it was, in one line,
-    when nothing else is in it.
+    when nothing else is in it. Takes time in proportion to its length.
     """
     plain = _BLANKS.sub(" ", query).strip()
-    rest = _TAIL.sub("", plain)
-    while (asks := _FILLERS.match(rest)) is not None:
-        rest = rest[asks.end() :]
-    return rest or plain
+    rest = plain.rstrip(_MARKS)
+    if courtesy := _COURTESY.search(rest, max(0, len(rest) - _LONGEST_COURTESY)):
+        rest = rest[: courtesy.start()].rstrip(" ,")
+    begin = 0
+    while (asks := _FILLERS.match(rest, begin)) is not None:
+        begin = asks.end()
+    return rest[begin:] or plain

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import time
 
 import pytest
 from hypothesis import given
@@ -45,7 +46,14 @@ def test_rewriting_leaves_a_part_of_the_query_in_one_line_and_is_settled(query: 
     assert rewritten(found) == found
 
 
-def test_a_long_query_is_rewritten_in_no_time() -> None:
-    query = "can you please tell me " * 4_000
+@pytest.mark.parametrize("piece", ["can you please tell me ", ", ", ",", "?!", "so,", " please", "\t\n"])
+def test_time_to_rewrite_grows_with_the_query_and_no_faster(piece: str) -> None:
+    def seconds(length: int) -> float:
+        query = "a" + piece * (length // len(piece)) + "x"
+        began = time.process_time()
+        rewritten(query)
+        return time.process_time() - began
 
-    assert len(rewritten(query)) <= len(query)
+    few, many = min(seconds(2_000) for _ in range(3)), seconds(16_000)
+
+    assert many < 24 * few + 0.05  # eight times as much; 64 times were it quadratic
