@@ -26,6 +26,22 @@ from regate_orchestrator.ports import Fusion
         ("\u706f x\u706f\u53f0y", {"\u706f": 1, "x": 1, "\u706f\u53f0": 1, "y": 1}),
         ("\u0e2a\u0e27\u0e31\u0e2a", {"\u0e2a\u0e27": 1, "\u0e27\u0e31": 1, "\u0e31\u0e2a": 1}),
         ("\ud55c\uad6d\uc5b4 text", {"\ud55c\uad6d\uc5b4": 1, "text": 1}),
+        (
+            "\u0939\u093f\u0928\u094d\u0926\u0940 \u0930\u0943\u0923",
+            {"\u0939\u093f\u0928\u094d\u0926\u0940": 1, "\u0930\u0943\u0923": 1},
+        ),
+        ("O\u0323\u0300ro\u0323\u0300 \u1ecd\u0300r\u1ecd\u0300", {"\u1ecd\u0300r\u1ecd\u0300": 2}),
+        ("\u0130ZM\u0130R \u0130zmir izmir i\u0307zmir", {"izmir": 4}),
+        (
+            "\u0643\u0650\u062a\u064e\u0627\u0628 \u0643\u0640\u062a\u0627\u0628",
+            {"\u0643\u062a\u0627\u0628": 2},
+        ),
+        ("\u05e9\u05b8\u05dc\u05d5\u05b9\u05dd", {"\u05e9\u05dc\u05d5\u05dd": 1}),
+        (
+            "soft\u00adhyphen \u202eword\u202c \u0645\u06cc\u200c\u062f\u0647",
+            {"softhyphen": 1, "word": 1, "\u0645\u06cc\u062f\u0647": 1},
+        ),
+        ("\u0301 a\u0301 -\u0301", {"\u00e1": 1}),
         ("x" * 70, {"x" * 64: 1}),
         ("a\x00b \ud800c", {"a": 1, "b": 1, "c": 1}),
         (" ... \n", {}),
