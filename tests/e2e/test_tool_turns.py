@@ -4,6 +4,7 @@ their calls carelessly.
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import openai
@@ -108,6 +109,7 @@ BAD = (
     "9" * 10_000,
     "[1]",
     '"x"',
+    json.dumps({"query": "x" * 100_001}),
 )
 
 

@@ -647,6 +647,19 @@ async def test_search_takes_several_queries_rewrites_them_and_ranks_all_hits_tog
     assert (best.filename, none.data) == ("leave.md", [])
 
 
+@pytest.mark.parametrize("query", ["a" * 100_001, ["a", "a" * 100_001], ["a" * 50_001, "b" * 50_000]])
+async def test_queries_of_a_search_are_bounded_together(world: World, query: Any) -> None:
+    store = (await world.client("alice", "acme").vector_stores.create(name="s")).id
+    async with world.http("alice", "acme") as http:
+        longest = await http.post(f"/vector_stores/{store}/search", json={"query": "a" * 100_000})
+        refused = await http.post(f"/vector_stores/{store}/search", json={"query": query})
+    error = refused.json()["error"]
+
+    assert longest.status_code == 200
+    assert (refused.status_code, error["param"].partition("[")[0]) == (400, "query")
+    assert error["code"] in {"string_above_max_length", "invalid_value"}
+
+
 CITIES: dict[str, dict[str, Any]] = {
     "rome": {"city": "rome", "year": 2026, "open": True, "size": 1.5},
     "oslo": {"city": "oslo", "year": 2024, "open": False},

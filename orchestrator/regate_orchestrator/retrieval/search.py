@@ -33,6 +33,10 @@ from regate_orchestrator.tracing.spans import span_clock
 from regate_orchestrator.values import Clock, FileId, JsonObject, StoreId, wall_clock
 
 T = TypeVar("T")
+LONGEST_QUERY: Final = 100_000
+"""Characters of all queries of a search. A vector of much more takes a thread many seconds, and all callers
+share a few.
+"""
 _MAX_CONCURRENT: Final = 1_000
 _MAX_EXAMINED: Final = 100_000
 _MAX_MOVES: Final = 3

@@ -12,6 +12,7 @@ from regate_gateway.routes.models import ListQuery
 from regate_orchestrator.documents.chunking import Chunking
 from regate_orchestrator.ports import Fusion
 from regate_orchestrator.retrieval.ranking import Ranking
+from regate_orchestrator.retrieval.search import LONGEST_QUERY
 from regate_orchestrator.rows import Sections
 
 _MAX_IN_A_BATCH: Final = 2_000
@@ -297,13 +298,15 @@ class Ranks(RequestModel):
 def _require_queries(query: str | list[str]) -> str | list[str]:
     if not query or not all(one.strip() for one in ([query] if isinstance(query, str) else query)):
         raise misfit("'{place}' must be a string, or a list of strings, that is not empty.")
+    if not isinstance(query, str) and sum(map(len, query)) > LONGEST_QUERY:
+        raise misfit(f"The texts of '{{place}}' may have {LONGEST_QUERY:,} characters at most, all together.")
     return query
 
 
 Queries = Annotated[
-    Annotated[str, Tag("(text)"), Field(json_schema_extra={"minLength": 1})]
+    Annotated[str, Tag("(text)"), Field(max_length=LONGEST_QUERY, json_schema_extra={"minLength": 1})]
     | Annotated[
-        list[Annotated[str, Field(max_length=100_000, json_schema_extra={"minLength": 1})]],
+        list[Annotated[str, Field(max_length=LONGEST_QUERY, json_schema_extra={"minLength": 1})]],
         Tag("(list)"),
         Field(max_length=16, json_schema_extra={"minItems": 1}),
     ],

@@ -14,6 +14,7 @@ from regate_orchestrator.responses.tools.passage import Passage
 from regate_orchestrator.responses.tools.tool import Notes, ServerTool, ToolCall, ToolKind, ToolResult
 from regate_orchestrator.responses.tools.wire import wire_function
 from regate_orchestrator.retrieval.ranking import Ranking
+from regate_orchestrator.retrieval.search import LONGEST_QUERY
 from regate_orchestrator.values import Json, JsonObject, StoreId
 
 RESULTS: Final = "file_search_call.results"
@@ -36,7 +37,8 @@ class _FileSearch(ToolKind):
     id_prefix = "fs_"
     progress = "searching"
     notes = Notes(
-        bad_arguments='The search did not run: its arguments must be a JSON object with a string "query".',
+        bad_arguments='The search did not run: its arguments must be a JSON object with a string "query", of '
+        f"{LONGEST_QUERY:,} characters at most.",
         denied="The search did not run: it is not permitted.",
         result_denied="The search ran, but its result may not be used.",
         no_more="No further search is possible. Answer with what was found.",
@@ -44,7 +46,9 @@ class _FileSearch(ToolKind):
 
     def read(self, arguments: str) -> JsonObject | None:
         query = text_among(arguments, "query")
-        return None if query is None or not query.strip() else {"query": query}
+        if query is None or not query.strip() or len(query) > LONGEST_QUERY:
+            return None
+        return {"query": query}
 
     def item(self, call: ToolCall, status: str, result: ToolResult | None = None) -> JsonObject:
         queries = [] if call.arguments is None else [call.arguments["query"]]
