@@ -9,6 +9,7 @@ import zipfile
 from collections.abc import Mapping
 from email.message import EmailMessage
 from typing import Final
+from urllib.parse import quote
 
 _XML: Final = '<?xml version="1.0" encoding="UTF-8" standalone="yes"?>'
 _PACKAGE: Final = "http://schemas.openxmlformats.org/package/2006/relationships"
@@ -244,11 +245,12 @@ def opendocument(content: str, *, kind: str = "text") -> bytes:
     )
 
 
-def epub(*chapters: str) -> bytes:
-    """A book whose chapters are not in the order of their names."""
-    names = [f"{chr(122 - n)}.xhtml" for n in range(len(chapters))]
+def epub(*chapters: str, named: str = "") -> bytes:
+    """A book whose chapters are not in the order of their names, all of which begin so."""
+    names = [f"{named}{chr(122 - n)}.xhtml" for n in range(len(chapters))]
     items = "".join(
-        f'<item id="c{n}" href="{name}" media-type="application/xhtml+xml"/>' for n, name in enumerate(names)
+        f'<item id="c{n}" href="{quote(name)}" media-type="application/xhtml+xml"/>'
+        for n, name in enumerate(names)
     )
     spine = "".join(f'<itemref idref="c{n}"/>' for n in range(len(names)))
     return zipped(

@@ -343,6 +343,35 @@ DOCUMENTS: list[tuple[str, str, bytes, Sequence[str], Sequence[str]]] = [
         [],
     ),
     (
+        "books whose chapters have names with blanks and other letters",
+        "a.epub",
+        office.epub("<p>First</p>", "<p>Second</p>", named="caf\u00e9 100% "),
+        ["First", "Second"],
+        [],
+    ),
+    (
+        "notes, comments and boxes beside a paragraph of OpenDocument texts",
+        "a.odt",
+        opendocument(
+            "<office:text><text:p>know<text:note><text:note-citation>7</text:note-citation><text:note-body>"
+            "<text:p>footnote</text:p></text:note-body></text:note>ledge<office:annotation><creator>Ann</creator>"
+            "<text:p>remark</text:p></office:annotation> is <draw:frame><draw:text-box><text:p>in a box</text:p>"
+            "</draw:text-box></draw:frame>power</text:p><text:p>after</text:p></office:text>"
+        ),
+        ["knowledge is power\n\nfootnote\n\nremark\n\nin a box\n\nafter"],
+        ["7", "Ann"],
+    ),
+    (
+        "what a page shows in boxes of their own",
+        "a.html",
+        (
+            b"<details><summary>Sum</summary>detail</details><fieldset><legend>Leg</legend>field</fieldset>"
+            b"<textarea>area</textarea><button>one</button><button>two</button>"
+        ),
+        ["Sum\ndetail", "Leg\nfield", "area", "one\n\ntwo"],
+        [],
+    ),
+    (
         "mails",
         "a.eml",
         mail(text="The body", subject="Gr\u00fc\u00dfe", attached="attached"),
@@ -620,6 +649,62 @@ async def test_a_mail_that_was_forwarded_as_it_was_is_read(extractor: WorkerExtr
     text = await text_of(extractor, "a.eml", forwarded.encode())
 
     assert ("The outer body" in text, "The inner body" in text) == (True, True)
+
+
+def of_parts(kind: str, *parts: str) -> str:
+    boundary = f"b{len(''.join(parts))}"
+    lines = "".join(f"--{boundary}\n{part}\n" for part in parts)
+    return f"Content-Type: multipart/{kind}; boundary={boundary}\n\n{lines}--{boundary}--\n"
+
+
+PLAIN = "Content-Type: text/plain\n\n"
+HTML = "Content-Type: text/html\n\n"
+NOTES = 'Content-Type: text/plain; name="notes.txt"\nContent-Disposition: attachment\n\nattached'
+UNKNOWN = 'Content-Type: text/x-patch; name="a.zzz"\nContent-Disposition: attachment\n\nattached'
+PICTURE = 'Content-Type: image/png; name="a.png"\nContent-Disposition: inline\n\nx'
+MAILS = {
+    "text around a picture": (of_parts("mixed", f"{PLAIN}first", PICTURE, f"{PLAIN}second"), "first second"),
+    "a file within one form of a text": (
+        of_parts("alternative", f"{PLAIN}first", of_parts("mixed", f"{HTML}<p>other</p>", NOTES)),
+        "first attached",
+    ),
+    "a file in a mail that is signed": (
+        of_parts("signed", of_parts("mixed", f"{PLAIN}first", NOTES), "Content-Type: a/b; name=s.asc\n\nx"),
+        "first attached",
+    ),
+    "a list's words below a mail": (
+        of_parts("mixed", of_parts("alternative", f"{PLAIN}first", f"{HTML}other"), f"{PLAIN}second"),
+        "first second",
+    ),
+    "a plain form that is empty": (of_parts("alternative", f"{PLAIN} \n", f"{HTML}<p>first</p>"), "first"),
+    "a text of an unknown kind": (of_parts("mixed", f"{PLAIN}first", UNKNOWN), "first attached"),
+    "an invitation alone": (of_parts("alternative", "Content-Type: text/calendar\n\nfirst"), "first"),
+}
+
+
+@pytest.mark.parametrize("name", MAILS)
+async def test_all_that_a_mail_shows_is_read_once(extractor: WorkerExtractor, name: str) -> None:
+    raw, words = MAILS[name]
+
+    text = await text_of(extractor, "a.eml", f"Subject: mail\nMIME-Version: 1.0\n{raw}".encode())
+
+    assert [word for word in ("first", "other", "second", "attached") for _ in range(text.count(word))] == (
+        words.split()
+    )
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "latin-1"])
+@pytest.mark.parametrize(
+    "said", ["", "Content-Type: text/plain\n", "Content-Type: text/plain; charset=us-ascii\n"]
+)
+async def test_a_mail_that_does_not_say_its_encoding_is_read(
+    extractor: WorkerExtractor, said: str, encoding: str
+) -> None:
+    written = "Die Büros in München schließen früher, die Gäste hören es am Empfang."
+
+    text = await text_of(extractor, "a.eml", f"Subject: x\n{said}\n{written}\n".encode(encoding))
+
+    assert written in text
 
 
 @pytest.mark.parametrize("encoding", ["utf-16", "utf-16-le", "utf-16-be"])

@@ -7,14 +7,18 @@ from __future__ import annotations
 import posixpath
 from collections.abc import Iterator, Mapping
 from collections.abc import Set as AbstractSet
+from dataclasses import dataclass, field
 from typing import BinaryIO, Final
+from urllib.parse import unquote
 
 from regate_adapters.files.text.html_text import html_text
 from regate_adapters.files.text.packages import Package, trimmed
 from regate_adapters.files.text.plain_text import decode
 from regate_adapters.files.text.unreadable import protected
 
-_UNSEEN: Final = frozenset({"tracked-changes", "scripts", "forms", "settings"})
+_UNSEEN: Final = frozenset({"tracked-changes", "scripts", "forms", "settings", "note-citation"})
+_ASIDE: Final = frozenset({"note-body", "annotation", "text-box"})
+"""What stands in a paragraph and is shown beside it: notes, comments, boxes."""
 _PARAGRAPHS: Final = frozenset({"p", "h", "math"})
 _SHOWN: Final = frozenset({"body", "math"})
 _PRINTED: Final = frozenset(
@@ -66,29 +70,49 @@ def epub_text(file: BinaryIO) -> Iterator[str]:
         place = (
             posixpath.normpath(posixpath.join(posixpath.dirname(book), chapter)) if spine.values else chapter
         )
+        if place not in package:  # it is written as in the address of a page
+            place = unquote(place.partition("#")[0])
         yield html_text(decode(package.read(place)))
 
 
+@dataclass(slots=True)
+class _Level:
+    """What is read of the text itself, or of one thing beside it. `aside` is what stands beside the paragraph
+    that is read.
+    """
+
+    parts: list[str] = field(default_factory=list)
+    paragraphs: int = 0
+    aside: list[str] = field(default_factory=list)
+
+
 class _Content:
-    """The text of paragraphs and formulas within elements of some names, and not within others."""
+    """The text of paragraphs and formulas within elements of some names, and not within others. What is shown
+    beside a paragraph comes after it.
+    """
 
     def __init__(self, *, within: AbstractSet[str], unseen: AbstractSet[str]) -> None:
-        self.parts: list[str] = []
         self._wanted = within
         self._unwanted = unseen
+        self._levels = [_Level()]
         self._formulas = 0
         self._within = 0
         self._unseen = 0
-        self._paragraphs = 0
         self._cells = 0
+
+    @property
+    def parts(self) -> list[str]:
+        return self._levels[-1].parts
 
     def start(self, name: str, attributes: Mapping[str, str]) -> None:
         self._within += name in self._wanted
         self._formulas += name == "semantics"
         if self._unseen or name in self._unwanted or (self._formulas and name == "annotation"):
             self._unseen += 1
+        elif name in _ASIDE:
+            self._levels.append(_Level())
         elif name in _PARAGRAPHS:
-            self._paragraphs += 1
+            self._levels[-1].paragraphs += 1
         elif name == "s":
             count = attributes.get("c", "1")
             self.parts.append(" " * min(int(count) if count.isdigit() else 1, _MAX_SPACES))
@@ -101,9 +125,10 @@ class _Content:
         self._formulas -= name == "semantics"
         if self._unseen:
             self._unseen -= 1
+        elif name in _ASIDE:
+            self._end_aside()
         elif name in _PARAGRAPHS:
-            self._paragraphs -= 1
-            self.parts.append(" " if self._cells else "\n\n")
+            self._end_paragraph(self._levels[-1])
         elif name == "table-cell":
             self._cells -= 1
             self.parts.append("\t")
@@ -111,8 +136,20 @@ class _Content:
             self.parts.append("\n")
 
     def text(self, text: str) -> None:
-        if self._paragraphs and self._within and not self._unseen:
+        if self._levels[-1].paragraphs and self._within and not self._unseen:
             self.parts.append(text)
+
+    def _end_aside(self) -> None:
+        text = "".join(self._levels.pop().parts)
+        around = self._levels[-1]
+        (around.aside if around.paragraphs else around.parts).append(text)
+
+    def _end_paragraph(self, level: _Level) -> None:
+        level.paragraphs -= 1
+        level.parts.append(" " if self._cells else "\n\n")
+        if not level.paragraphs:
+            level.parts += [" ".join(one.split()) + " " if self._cells else one for one in level.aside]
+            level.aside.clear()
 
 
 class _Found:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import json
 import struct
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from email import message_from_bytes, policy
 from email.message import EmailMessage, MIMEPart
 from itertools import islice
@@ -151,11 +151,10 @@ def mail_text(file: BinaryIO, *, attached: Callable[[BinaryIO, str], str]) -> It
     if not isinstance(message, EmailMessage) or not message.keys():
         raise damaged()
     yield "\n".join(f"{name}: {message[name]}" for name in _HEADERS if message[name])
-    body = message.get_body(("plain", "html"))
-    if body is not None:
-        written = _content(body)
-        yield html_text(written) if body.get_content_subtype() == "html" else written
-    for part in message.iter_attachments():
+    for part in _shown_parts(message):
+        if _is_body(part):
+            yield _body_text(part)
+            continue
         name = part.get_filename() or ("mail.eml" if part.get_content_type() == "message/rfc822" else "")
         inner = part.get_payload()
         content = part.get_payload(decode=True)
@@ -163,13 +162,41 @@ def mail_text(file: BinaryIO, *, attached: Callable[[BinaryIO, str], str]) -> It
             content = inner[0].as_bytes()
         try:
             yield f"{name}\n\n{attached(io.BytesIO(content), name)}" if isinstance(content, bytes) else name
-        except Unreadable:
-            yield name
+        except Unreadable as error:
+            is_plain = error.code == "unsupported_file" and part.get_content_maintype() == "text"
+            yield f"{name}\n\n{_body_text(part)}" if is_plain else name
 
 
-def _content(part: MIMEPart) -> str:
+def _shown_parts(part: MIMEPart) -> list[MIMEPart]:
+    """Return the parts of a mail that are shown, in their order: of several forms of one text, that in plain
+    words unless it is empty, and what is attached to any of them.
+    """
+    if part.get_content_maintype() != "multipart" or not part.is_multipart():
+        return [part]
+    groups = [_shown_parts(one) for one in part.iter_parts() if isinstance(one, MIMEPart)]
+    if part.get_content_subtype() == "alternative":
+        best = next((one for kind in ("plain", "html") for one in groups if _has_text(one, kind)), None)
+        if best is not None:
+            groups = [one if one is best else [each for each in one if not _is_body(each)] for one in groups]
+    return [one for group in groups for one in group]
+
+
+def _has_text(form: Sequence[MIMEPart], kind: str) -> bool:
+    texts = (one for one in form if _is_body(one) and one.get_content_subtype() == kind)
+    return any(_body_text(one).strip() for one in texts)
+
+
+def _is_body(part: MIMEPart) -> bool:
+    """Return whether a part is a text of the mail itself: a file has a name."""
+    return part.get_content_maintype() == "text" and not part.get_filename()
+
+
+def _body_text(part: MIMEPart) -> str:
     data = part.get_payload(decode=True)
+    if not isinstance(data, bytes):
+        return ""
     try:
-        return str(part.get_content())
-    except (LookupError, UnicodeError, KeyError):
-        return decode(data) if isinstance(data, bytes) else ""
+        written = data.decode(part.get_content_charset("ascii"))
+    except (LookupError, UnicodeError):  # it is in another encoding than it says, or says none
+        written = decode(data)
+    return html_text(written) if part.get_content_subtype() == "html" else written
