@@ -39,7 +39,7 @@ _MARKS: Final = "".join(
     if unicodedata.category(chr(code)).startswith("M") and not re.match(f"[{_UNSPACED}]", chr(code))
 )
 _LETTERS: Final = rf"[^\W_{_UNSPACED}]"
-_RUN: Final = re.compile(rf"(?P<unspaced>[{_UNSPACED}]+)|{_LETTERS}+(?:[{_MARKS}]+{_LETTERS}*)*")
+_RUN: Final = re.compile(rf"(?P<unspaced>[{_UNSPACED}]+)|{_LETTERS}+(?:[{_MARKS}]+{_LETTERS}+)*[{_MARKS}]*")
 _PLAIN_RUN: Final = re.compile("(?P<unspaced>(?!))|[a-z0-9]+")
 _LEFT_OUT: Final = re.compile(
     "[\u00ad\u034f\u061c\u200b-\u200f\u202a-\u202e\u2060-\u206f\ufe00-\ufe0f\ufeff"  # not seen
