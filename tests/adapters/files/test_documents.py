@@ -226,6 +226,31 @@ DOCUMENTS: list[tuple[str, str, bytes, Sequence[str], Sequence[str]]] = [
         [],
     ),
     (
+        "a box that stands in the middle of a word",
+        "a.docx",
+        docx(paragraph(run("know") + f"<w:r>{OLDER}</w:r>" + run("ledge")) + paragraph(run("after"))),
+        ["knowledge\n\nboxed\n\nafter"],
+        [],
+    ),
+    (
+        "a document that breaks off within a box",
+        "a.docx",
+        docx(
+            f"<w:p>{run('before')}<w:r><w:pict><v:textbox><w:txbxContent>{paragraph(run('boxed'))}</w:wrong>"
+        ),
+        ["before", "boxed"],
+        [],
+    ),
+    (
+        "a text that breaks off within a note",
+        "a.odt",
+        opendocument(
+            "<office:text><text:p>before<text:note><text:note-body><text:p>noted</text:p></text:wrong>"
+        ),
+        ["before", "noted"],
+        [],
+    ),
+    (
         "pages of other formats within a document",
         "a.docx",
         docx_with(
@@ -333,6 +358,13 @@ DOCUMENTS: list[tuple[str, str, bytes, Sequence[str], Sequence[str]]] = [
             "<office:presentation><draw:page><text:p>slide</text:p></draw:page></office:presentation>"
         ),
         ["slide"],
+        [],
+    ),
+    (
+        "letters that are codes in JSON",
+        "a.jsonl",
+        rb'{"city": "M\u00fcnchen \ud83d\ude00", "said": "\u0022\n\u0007", "path": "C:\\u00fc"}',
+        ['{"city": "M\u00fcnchen \U0001f600", "said": "\\u0022\\n\\u0007", "path": "C:\\\\u00fc"}'],
         [],
     ),
     (
@@ -678,6 +710,12 @@ MAILS = {
     ),
     "a plain form that is empty": (of_parts("alternative", f"{PLAIN} \n", f"{HTML}<p>first</p>"), "first"),
     "a text of an unknown kind": (of_parts("mixed", f"{PLAIN}first", UNKNOWN), "first attached"),
+    "what a saved page looks like": (
+        of_parts(
+            "related", f"{HTML}<p>first</p>", "Content-Type: text/css\nContent-Location: cid:a\n\nother"
+        ),
+        "first",
+    ),
     "an invitation alone": (of_parts("alternative", "Content-Type: text/calendar\n\nfirst"), "first"),
 }
 

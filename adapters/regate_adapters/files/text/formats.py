@@ -33,6 +33,9 @@ _SHAPES: Final = re.compile("[\ufb00-\ufdff\ufe70-\ufefc]+")
 _UNSEEN: Final = re.compile("[\x00-\x08\x0b\x0e-\x1f\u00ad\u200b\u2060\ufeff\ufffd-\uffff]")
 _UNSEEN_BUT_MARKS: Final = re.compile(f"(?![{MARKS}]){_UNSEEN.pattern}")
 _MARKS: Final = re.compile(f"[{MARKS}]")
+_JSON_CODE: Final = re.compile(r"\\(?:u(?P<code>[0-9a-fA-F]{4})|\\)")
+"""A letter by its code, or a backslash, after which no code begins."""
+_NO_CONTROL: Final = 0xA0
 
 
 def read_text(file: BinaryIO, *, filename: str) -> str:
@@ -111,6 +114,17 @@ def _plain(file: BinaryIO) -> Iterator[str]:
     yield decode(file.read())
 
 
+def _json(file: BinaryIO) -> Iterator[str]:
+    """Yield the text with the letters that it names by codes; it means the same."""
+    letters = _JSON_CODE.sub(_letter, decode(file.read()))
+    yield letters.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+
+
+def _letter(found: re.Match[str]) -> str:
+    code = int(found["code"] or "0", 16)
+    return chr(code) if code >= _NO_CONTROL else found[0]
+
+
 def _html(file: BinaryIO) -> Iterator[str]:
     data = file.read()
     encoding = None if data.startswith(tuple(mark for mark, _ in BOMS)) else declared_encoding(data)
@@ -121,7 +135,7 @@ def _html(file: BinaryIO) -> Iterator[str]:
 
 
 _TEXTS: Final = (
-    # What OpenAI's file search takes, and its like; all of it is read as it is written.
+    # What OpenAI's file search takes, and its like; all of it is read as it is written
     *(
         ".txt",
         ".text",
@@ -132,9 +146,6 @@ _TEXTS: Final = (
         ".tex",
         ".csv",
         ".tsv",
-        ".json",
-        ".jsonl",
-        ".ndjson",
         ".xml",
         ".yaml",
         ".yml",
@@ -221,6 +232,7 @@ _HOLDING_OTHERS: Final[Mapping[str, Callable[..., Iterable[str]]]] = {
 
 _READERS: Final[Mapping[str, Callable[[BinaryIO], Iterable[str]]]] = {
     **dict.fromkeys(_TEXTS, _plain),
+    **dict.fromkeys((".json", ".jsonl", ".ndjson"), _json),
     **dict.fromkeys((".html", ".htm", ".xhtml"), _html),
     **dict.fromkeys((".odt", ".ods", ".odp"), opendocument_text),
     **dict.fromkeys(_WORKBOOKS, workbook_text),

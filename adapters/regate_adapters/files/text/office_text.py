@@ -53,6 +53,7 @@ _LAYOUT: Final = re.compile(r'&(?:"[^"]*"|K[0-9A-F]{6}|K\d\d[+-]\d{3}|\d+|[A-Z])
 _UNSEEN: Final = frozenset({"del", "moveFrom", "Fallback"})
 _BREAKS: Final = {"tab": "\t", "br": "\n", "cr": "\n", "noBreakHyphen": "-", "ptab": "\t"}
 _TEXT: Final = frozenset({"t", "v"})
+_BOX: Final = "txbxContent"
 _DEEPEST: Final = 40
 
 
@@ -130,7 +131,7 @@ class _Reading:
             return ("" if sheet[1].lower() == "workbook" else _printed(self._package.read(name))), []
         read = _Part(self._heading_styles(name))
         self._package.parse(name, read)
-        text = trimmed("".join(read.parts))
+        text = trimmed(read.written)
         return (PAGE + text.strip() if _SLIDES.fullmatch(name) else text), read.mentioned
 
     def _heading_styles(self, name: str) -> Mapping[str, int]:
@@ -214,17 +215,25 @@ def _outline_level(value: str) -> int:
 
 class _Part:
     """The text of one part: a line for each paragraph, the cells of a row with tabs between them, headings
-    marked.
+    marked. A box that stands in a paragraph comes after it.
     """
 
     def __init__(self, heading_styles: Mapping[str, int]) -> None:
         self._heading_styles = heading_styles
         self._headings: list[int] = []
-        self.parts: list[str] = []
         self.mentioned: list[str] = []
+        self._parts: list[str] = []
+        self._boxes: list[str] = []
+        self._around: list[tuple[list[str], list[str]]] = []
         self._open: list[str] = []
         self._unseen = 0
         self._cells = 0
+
+    @property
+    def written(self) -> str:
+        """Return the text, as far as the part was read."""
+        levels = (*self._around, (self._parts, self._boxes))
+        return "".join(piece for parts, boxes in levels for piece in (*parts, *boxes))
 
     def start(self, name: str, attributes: Mapping[str, str]) -> None:
         within = self._open[-1] if self._open else ""
@@ -234,8 +243,11 @@ class _Part:
             return
         self.mentioned += [value for key, value in attributes.items() if key.startswith("related:")]
         if name in _BREAKS and within in ("r", "p"):
-            self.parts.append(_BREAKS[name])
+            self._parts.append(_BREAKS[name])
         self._cells += name == "tc"
+        if name == _BOX:
+            self._around.append((self._parts, self._boxes))
+            self._parts, self._boxes = [], []
         if self._open[-3:-1] == ["p", "pPr"]:
             self._begin_heading(name, attributes.get("val", ""))
 
@@ -246,25 +258,34 @@ class _Part:
         level = _outline_level(value) if property_ == "outlineLvl" else level
         if level and not self._cells and self._headings[-1:] != [depth]:
             self._headings.append(depth)
-            self.parts.append(heading_mark(level))
+            self._parts.append(heading_mark(level))
 
     def end(self, name: str) -> None:
         self._open.pop()
         if self._unseen:
             self._unseen -= 1
         elif name == "p":
-            if self._headings[-1:] == [len(self._open) + 1]:
-                self._headings.pop()
-                self.parts.append(HEADING_END)
-            self.parts.append(" " if self._cells else "\n\n")
+            self._end_paragraph()
+        elif name == _BOX:
+            box = "".join(self._parts)
+            self._parts, self._boxes = self._around.pop()
+            (self._boxes if "p" in self._open else self._parts).append(box)
         elif name == "tc":
             self._cells -= 1
-            self.parts.append("\t")
+            self._parts.append("\t")
         elif name == "tr":
-            self.parts.append(" " if self._cells else "\n\n")
+            self._parts.append(" " if self._cells else "\n\n")
         elif name in ("v", "comment"):
-            self.parts.append("\n")
+            self._parts.append("\n")
+
+    def _end_paragraph(self) -> None:
+        if self._headings[-1:] == [len(self._open) + 1]:
+            self._headings.pop()
+            self._parts.append(HEADING_END)
+        self._parts.append(" " if self._cells else "\n\n")
+        self._parts += [" ".join(box.split()) + " " if self._cells else box for box in self._boxes]
+        self._boxes.clear()
 
     def text(self, text: str) -> None:
         if not self._unseen and self._open[-1] in _TEXT:
-            self.parts.append(text)
+            self._parts.append(text)

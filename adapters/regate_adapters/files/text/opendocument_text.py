@@ -51,7 +51,7 @@ def opendocument_text(file: BinaryIO) -> Iterator[str]:
 
 def _text(package: Package, name: str, content: _Content) -> str:
     package.parse(name, content)
-    return trimmed("".join(content.parts))
+    return trimmed(content.written)
 
 
 def epub_text(file: BinaryIO) -> Iterator[str]:
@@ -101,8 +101,9 @@ class _Content:
         self._cells = 0
 
     @property
-    def parts(self) -> list[str]:
-        return self._levels[-1].parts
+    def written(self) -> str:
+        """Return the text, as far as the document was read."""
+        return "".join(piece for level in self._levels for piece in (*level.parts, *level.aside))
 
     def start(self, name: str, attributes: Mapping[str, str]) -> None:
         self._within += name in self._wanted
@@ -115,9 +116,9 @@ class _Content:
             self._levels[-1].paragraphs += 1
         elif name == "s":
             count = attributes.get("c", "1")
-            self.parts.append(" " * min(int(count) if count.isdigit() else 1, _MAX_SPACES))
+            self._levels[-1].parts.append(" " * min(int(count) if count.isdigit() else 1, _MAX_SPACES))
         elif name in ("tab", "line-break"):
-            self.parts.append("\t" if name == "tab" else "\n")
+            self._levels[-1].parts.append("\t" if name == "tab" else "\n")
         self._cells += name == "table-cell" and not self._unseen
 
     def end(self, name: str) -> None:
@@ -131,13 +132,13 @@ class _Content:
             self._end_paragraph(self._levels[-1])
         elif name == "table-cell":
             self._cells -= 1
-            self.parts.append("\t")
+            self._levels[-1].parts.append("\t")
         elif name == "table-row":
-            self.parts.append("\n")
+            self._levels[-1].parts.append("\n")
 
     def text(self, text: str) -> None:
         if self._levels[-1].paragraphs and self._within and not self._unseen:
-            self.parts.append(text)
+            self._levels[-1].parts.append(text)
 
     def _end_aside(self) -> None:
         text = "".join(self._levels.pop().parts)

@@ -29,6 +29,7 @@ _CONTINUED: Final = 0x3C
 _PRINTED: Final = frozenset({0x14, 0x15})
 _CHART_TEXT: Final = 0x100D
 _FIRST_LINE: Final = 64
+_BODIES: Final = frozenset({"text/plain", "text/html", "text/markdown", "text/calendar"})
 _HEADERS: Final = ("From", "To", "Cc", "Date", "Subject")
 
 
@@ -163,8 +164,8 @@ def mail_text(file: BinaryIO, *, attached: Callable[[BinaryIO, str], str]) -> It
         try:
             yield f"{name}\n\n{attached(io.BytesIO(content), name)}" if isinstance(content, bytes) else name
         except Unreadable as error:
-            is_plain = error.code == "unsupported_file" and part.get_content_maintype() == "text"
-            yield f"{name}\n\n{_body_text(part)}" if is_plain else name
+            is_text = name and error.code == "unsupported_file" and part.get_content_maintype() == "text"
+            yield f"{name}\n\n{_body_text(part)}" if is_text else name
 
 
 def _shown_parts(part: MIMEPart) -> list[MIMEPart]:
@@ -187,8 +188,10 @@ def _has_text(form: Sequence[MIMEPart], kind: str) -> bool:
 
 
 def _is_body(part: MIMEPart) -> bool:
-    """Return whether a part is a text of the mail itself: a file has a name."""
-    return part.get_content_maintype() == "text" and not part.get_filename()
+    """Return whether a part is a text of the mail itself: a file has a name, and what a page looks like is no
+    text.
+    """
+    return part.get_content_type() in _BODIES and not part.get_filename()
 
 
 def _body_text(part: MIMEPart) -> str:
