@@ -745,6 +745,22 @@ async def test_a_mail_that_does_not_say_its_encoding_is_read(
     assert written in text
 
 
+@pytest.mark.parametrize(
+    ("said", "encoding"),
+    [("utf-8", "utf-8"), ("iso-8859-1", "cp1252"), ("windows-1252", "cp1252"), ("us-ascii", "utf-8")],
+)
+async def test_letters_of_a_mail_that_are_not_encoded_are_read(
+    extractor: WorkerExtractor, said: str, encoding: str
+) -> None:
+    raw = (
+        f"Subject: Die Büros\n in München\nContent-Type: text/plain; charset={said}\n\nfür 5 € – und “mehr”\n"
+    )
+
+    text = await text_of(extractor, "a.eml", raw.encode(encoding))
+
+    assert text == "Subject: Die Büros in München\n\nfür 5 € – und “mehr”"
+
+
 @pytest.mark.parametrize("encoding", ["utf-16", "utf-16-le", "utf-16-be"])
 async def test_a_mail_that_was_saved_as_utf_16_is_read(extractor: WorkerExtractor, encoding: str) -> None:
     text = await text_of(extractor, "a.eml", "Subject: The subject\n\nThe body\n".encode(encoding))

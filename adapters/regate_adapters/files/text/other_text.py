@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import io
 import json
 import struct
@@ -151,7 +152,7 @@ def mail_text(file: BinaryIO, *, attached: Callable[[BinaryIO, str], str]) -> It
     message = message_from_bytes(data, policy=policy.default)
     if not isinstance(message, EmailMessage) or not message.keys():
         raise damaged()
-    yield "\n".join(f"{name}: {message[name]}" for name in _HEADERS if message[name])
+    yield "\n".join(f"{name}: {_header(message, name)}" for name in _HEADERS if message[name])
     for part in _shown_parts(message):
         if _is_body(part):
             yield _body_text(part)
@@ -194,12 +195,29 @@ def _is_body(part: MIMEPart) -> bool:
     return part.get_content_type() in _BODIES and not part.get_filename()
 
 
+def _header(message: EmailMessage, name: str) -> str:
+    """Return what a header says, also one whose letters are written as they are, in whatever encoding."""
+    written = next(str(value) for key, value in message.raw_items() if key.lower() == name.lower())
+    if written.isascii():
+        return str(message[name])
+    data = written.encode("ascii", "surrogateescape")
+    return " ".join(_decoded(data, message.get_content_charset("ascii")).split())
+
+
 def _body_text(part: MIMEPart) -> str:
     data = part.get_payload(decode=True)
     if not isinstance(data, bytes):
         return ""
-    try:
-        written = data.decode(part.get_content_charset("ascii"))
-    except (LookupError, UnicodeError):  # it is in another encoding than it says, or says none
-        written = decode(data)
+    written = _decoded(data, part.get_content_charset("ascii"))
     return html_text(written) if part.get_content_subtype() == "html" else written
+
+
+def _decoded(data: bytes, encoding: str) -> str:
+    """Return a text in the encoding that it says, or else in the one that it is most probably in. What says
+    that it is Latin 1 has the quotes and dashes of Windows, as in browsers.
+    """
+    try:
+        name = codecs.lookup(encoding).name
+        return data.decode("cp1252" if name == "iso8859-1" else name)
+    except (LookupError, UnicodeError):
+        return decode(data)
