@@ -11,6 +11,8 @@ from typing import Final
 import orjson
 
 _MOST: Final = 500
+_READ: Final = 1_000
+"""Of more characters the rest is not looked at, so it is not shown: looking takes time with their square."""
 _HIDDEN: Final = "…"
 _UNFIT: Final = re.compile(
     r"[a-z][a-z0-9+.-]*://[^\s\"'<>)\]]+"  # addresses with a scheme
@@ -39,8 +41,11 @@ def shown_words(answer: str) -> str:
     except orjson.JSONDecodeError:
         return ""
     words = "; ".join(dict.fromkeys(_CONTROL.sub(" ", said).strip() for said in _said(document)))
-    cleaned = _UNFIT.sub(_HIDDEN, words)
-    return cleaned if len(cleaned) <= _MOST else cleaned[:_MOST] + _HIDDEN
+    # Half a secret does not look like one, so none is cut
+    read = words if len(words) <= _READ else words[:_READ].rpartition(" ")[0]
+    cleaned = _UNFIT.sub(_HIDDEN, read)
+    is_whole = len(cleaned) <= _MOST and (read == words or not read)
+    return cleaned if is_whole else cleaned[:_MOST] + _HIDDEN
 
 
 def _said(document: object) -> Iterator[str]:

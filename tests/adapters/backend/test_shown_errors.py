@@ -112,3 +112,17 @@ async def test_only_refusals_are_shown_and_only_where_the_operator_wants_it(
         True,
     )
     assert "sk-upstream" not in raised.value.message + raised.value.detail
+
+
+def test_no_part_of_a_secret_is_shown_where_a_long_message_is_cut() -> None:
+    address = "http://10.0.0.5:8000/" + "x" * 300 + " "  # each of which is hidden, so that much is read
+    for filling in range(40):
+        shown = shown_words(
+            json.dumps({"error": address * 3 + "b" * filling + " sk-AbCdEfGhIjKlMnOpQrStUvWxYz"})
+        )
+        assert "sk-" not in shown
+        assert shown.endswith("…")
+
+
+def test_of_a_long_message_without_blanks_nothing_is_shown() -> None:
+    assert shown_words(json.dumps({"error": "a-" * 2_000})) == ""
