@@ -7,6 +7,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
+import httpx
 import openai
 import pytest
 from openai.types.responses import ResponseStreamEvent
@@ -237,6 +238,24 @@ async def test_client_without_state_approves_with_the_request_it_was_sent(
         items = [{"role": "user", "content": "Close 7"}, request.output[-1].model_dump(), approval(request)]
         await asked(world, client, input=items, tools=[offering(require_approval="always")], store=False)
         assert tickets.calls == [("close", {"id": 7})]
+
+
+async def test_counting_tokens_makes_no_call_that_was_approved(opened: OpenTickets, tickets: Tickets) -> None:
+    offered: list[Any] = [offering(require_approval="always")]
+    async with opened() as world:
+        client = world.client()
+        conversation = await client.conversations.create()
+        given = {"conversation": conversation.id, "tools": offered}
+        request = await requested(world, client, conversation=conversation.id)
+        answer: Any = [approval(request)]
+        counted = await client.responses.input_tokens.count(model="small", input=answer, **given)
+        assert counted.input_tokens > 0
+        assert tickets.calls == []
+        listed = (await client.get("/responses", cast_to=httpx.Response)).json()
+        assert [one["id"] for one in listed["data"]] == [request.id]
+        world.upstream.turns = [text("Closed.")]
+        response = await client.responses.create(model="small", input=answer, **given)
+        assert (response.output_text, tickets.calls) == ("Closed.", [("close", {"id": 7})])
 
 
 @pytest.mark.parametrize("approve", [True, False])

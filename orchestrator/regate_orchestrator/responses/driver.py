@@ -150,16 +150,13 @@ async def run(start: Start, *, ports: LoopPorts, emit: EmitEvent) -> Outcome:
 
 async def measure(start: Start, *, ports: LoopPorts) -> int:
     """Return an estimate of the input tokens of the first model call, everything in it decided,
-    without making the call. Raises the refusal.
+    without making the call, nor those that the client approved. Raises the refusal.
     """
     driver = _Driver(replace(start, grant=None), ports, _null_sink)
     principal = start.context.principal
+    request = replace(start.request, background=False, measured=True)
     try:
-        driver.step(
-            Requested(
-                replace(start.request, background=False), start.response_id, principal.tenant, principal.id
-            )
-        )
+        driver.step(Requested(request, start.response_id, principal.tenant, principal.id))
         call = await driver.first_call()
     finally:
         await driver.release()

@@ -197,7 +197,7 @@ def _authorized(state: State, event: TurnAuthorized, now: int) -> Step:
         max_output_tokens=min(limits, default=None),
         revision=event.revision,
         hidden=event.hidden,
-        approvals=event.approvals,
+        approvals=() if request.measured else event.approvals,
         inputs=event.inputs,
     )
     state = replace(state, header=replace(state.must_header, request=request), turn=turn)

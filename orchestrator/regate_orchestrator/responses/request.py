@@ -97,6 +97,10 @@ class ResponseRequest:
     """Nothing is answered: the conversation is summarised, and that is the output (`POST
     /v1/responses/compact`).
     """
+    measured: bool = False
+    """Only the size of the first prompt is wanted: calls that the client approved are not made (`POST
+    /v1/responses/input_tokens`).
+    """
     summarize_reasoning: bool = False
     """The client asked for reasoning as a summary (`reasoning.summary`) rather than as it is."""
     forget_reasoning: bool = False
