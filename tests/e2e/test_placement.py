@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import socket
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -13,8 +14,9 @@ from typing import Any
 
 import httpx
 import pytest
-from tests.deployments import Deployment
+from tests.deployments import Deployment, only_on
 from tests.e2e.conftest import ScriptedUpstream, World
+from tests.patience import PATIENT_SECONDS
 
 from regate_gateway.composition.wiring import gateway_app
 from regate_gateway.config.settings import Settings
@@ -109,6 +111,24 @@ async def test_policy_says_where_a_tenants_new_stores_are_and_they_stay_there(
     ]
     assert later == found
     assert ready["vector_stores"] == {"main": "ok", "acme-own": "ok"}
+
+
+@only_on("embedded")
+async def test_engine_that_hangs_and_need_not_answer_holds_up_no_probe(
+    start: Start, two_engines: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        address = f"http://127.0.0.1:{silent.getsockname()[1]}"
+        own = {"kind": "weaviate", "url": address, "timeout_s": PATIENT_SECONDS}
+        two_engines["stores"]["acme-own"] = own
+        async with (
+            start(vector=two_engines) as world,
+            httpx.AsyncClient(base_url=world.url, timeout=120) as anyone,
+        ):
+            monkeypatch.setattr("regate_gateway.routes.health._OTHERS_SECONDS", 0.05)
+            ready = await anyone.get("/readyz")
+    told = {"main": "ok", "acme-own": "timeout"}
+    assert (ready.status_code, ready.json()["vector_stores"]) == (200, told)
 
 
 async def test_store_of_an_engine_that_is_no_longer_configured_is_unavailable_and_not_empty(

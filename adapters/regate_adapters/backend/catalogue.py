@@ -179,15 +179,28 @@ class ModelCatalogue:
 
         Raises `UpstreamError` when no upstream has ever said.
         """
-        if waiting := self._start(self._open, older_than=_FRESH_SECONDS):
+        if waiting := self.renew():
             await asyncio.wait(waiting)
         models: dict[str, tuple[str, ModelEntry]] = {}
         for listing in self._open:
             for entry in listing.entries.values():
                 models.setdefault(entry.id, (listing.upstream, entry))
-        if not models:
-            self._require_knowledge(self._open)
+        self.require_models()
         return models
+
+    def renew(self) -> set[asyncio.Task[None]]:
+        """Begin to renew what is out of date; return what is under way, for whoever wants to wait for it."""
+        return self._start(self._open, older_than=_FRESH_SECONDS)
+
+    @property
+    def has_models(self) -> bool:
+        """Whether any model is known that is not only served where policy says so."""
+        return any(listing.entries for listing in self._open)
+
+    def require_models(self) -> None:
+        """Raise `UpstreamError` when no model is known, and an upstream has never said what it serves."""
+        if not self.has_models:
+            self._require_knowledge(self._open)
 
     async def reserved(self) -> Mapping[str, tuple[frozenset[str], ModelEntry]]:
         """Return the models that are served only where policy says so, with the upstreams that it may

@@ -39,6 +39,10 @@ _log = logging.getLogger("regate.backend")
 _TRIAL_AFTER_SECONDS: Final = (0.5, 1.0, 2.0, 4.0)
 _TRIAL_EVERY_SECONDS: Final = 5.0
 _MAX_MENDED: Final = 2
+_CHECK_SECONDS: Final = 2.5
+"""How long readiness waits for any upstream: its own deadline is three seconds."""
+_OTHERS_SECONDS: Final = 0.4
+"""How long readiness waits for the others once one has answered: probes may have a deadline of a second."""
 
 
 class Upstreams:
@@ -63,6 +67,7 @@ class Upstreams:
         self._catalogue = ModelCatalogue(entries, lambda name: self._clients[name].models(), clock=clock)
         self._group: asyncio.TaskGroup | None = None
         self._trials: dict[str, asyncio.Task[None]] = {}
+        self._contacting: dict[str, asyncio.Task[None]] = {}
 
     async def __aenter__(self) -> Self:
         for client in self._clients.values():
@@ -77,8 +82,8 @@ class Upstreams:
         try:
             await self._catalogue.__aexit__()
             group, self._group = self._group, None
-            for trial in self._trials.values():
-                trial.cancel()
+            for task in (*self._trials.values(), *self._contacting.values()):
+                task.cancel()
             if group is not None:
                 await group.__aexit__(None, None, None)
         finally:
@@ -134,16 +139,44 @@ class Upstreams:
         """Raise `UpstreamError` when not one upstream can be reached, or none has ever said what it serves.
         For readiness.
 
-        Asks only upstreams of which nothing was heard for half a minute.
+        Asks only upstreams of which nothing was heard for half a minute. One that hangs keeps nobody waiting
+        for long once another has answered.
         """
-        await self._catalogue.all()
-        await asyncio.gather(
-            *(client.contact() for client in self._clients.values() if client.health.is_stale)
-        )
+        asked = self._catalogue.renew() | self._contacts()
+        loop = asyncio.get_running_loop()
+        until = loop.time() + _CHECK_SECONDS
+        while asked and not self._one_answers and (left := until - loop.time()) > 0:
+            _, asked = await asyncio.wait(asked, timeout=left, return_when=asyncio.FIRST_COMPLETED)
+        if asked and self._one_answers:
+            await asyncio.wait(asked, timeout=_OTHERS_SECONDS)
+        self._catalogue.require_models()
         if self._clients and all(reach == "unreachable" for reach in self.reach().values()):
             raise UpstreamError(
                 "The backend cannot be reached.", detail=f"none of {', '.join(self._clients)} can be reached"
             )
+
+    @property
+    def _one_answers(self) -> bool:
+        """Whether a model is known, and an upstream was reached not long ago."""
+        healths = [client.health for client in self._clients.values()]
+        reached = any(not health.is_stale and health.reach != "unreachable" for health in healths)
+        return reached and self._catalogue.has_models
+
+    def _contacts(self) -> set[asyncio.Task[None]]:
+        """Begin to contact the upstreams of which nothing was heard; return what is under way."""
+        for name, client in self._clients.items():
+            if self._group is not None and client.health.is_stale and name not in self._contacting:
+                self._contacting[name] = self._group.create_task(self._contact(name))
+        return set(self._contacting.values())
+
+    async def _contact(self, name: str) -> None:
+        try:
+            await self._clients[name].contact()
+        # An error that leaves this task would end the gateway
+        except Exception:  # noqa: BLE001
+            _log.exception("upstream_not_contacted", extra={"upstream": name})
+        finally:
+            del self._contacting[name]
 
     @asynccontextmanager
     async def open(

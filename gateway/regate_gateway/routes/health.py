@@ -19,6 +19,10 @@ from regate_gateway.telemetry.exposition import exposition
 from regate_orchestrator.errors import RegateError
 
 _DEADLINE_SECONDS: Final = 3.0
+_OTHERS_SECONDS: Final = 0.8
+"""How long engines have that need not answer: they must not keep an answer from a probe, of which many wait
+for a second.
+"""
 
 _log = logging.getLogger(__name__)
 
@@ -88,29 +92,26 @@ class Readiness:
         tenant's own is not everybody's matter.
         """
         vectors = self._services.vectors
-        return dict(
-            zip(
-                vectors.names,
-                await asyncio.gather(
-                    *(
-                        self._probe(f"vector_stores.{name}", vectors.check_engine(name))
-                        for name in vectors.names
-                    )
-                ),
-                strict=True,
-            )
+        within = dict.fromkeys(vectors.names, _OTHERS_SECONDS) | {vectors.default: _DEADLINE_SECONDS}
+        probes = (
+            self._probe(f"vector_stores.{name}", vectors.check_engine(name), within_s=seconds)
+            for name, seconds in within.items()
         )
+        return dict(zip(within, await asyncio.gather(*probes), strict=True))
 
-    async def _probe(self, part: str, check: Awaitable[object]) -> str | None:
+    async def _probe(
+        self, part: str, check: Awaitable[object], *, within_s: float | None = None
+    ) -> str | None:
         """Return None when the check passes in time, else a code: never a dependency's own words."""
         code, cause = None, ""
+        within_s = within_s or _DEADLINE_SECONDS
         try:
-            async with asyncio.timeout(_DEADLINE_SECONDS):
+            async with asyncio.timeout(within_s):
                 await check
         except RegateError as error:
             code, cause = error.code or "unavailable", getattr(error, "detail", "") or error.message
         except TimeoutError:
-            code, cause = "timeout", f"no answer within {_DEADLINE_SECONDS:g} s"
+            code, cause = "timeout", f"no answer within {within_s:g} s"
         self._tell(part, code, cause)
         return code
 

@@ -12,6 +12,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from tests.patience import PATIENT_SECONDS, until
 
 from regate_adapters.backend.health import FAILURES, FRESH_SECONDS
 from regate_adapters.backend.upstreams import Upstreams
@@ -225,6 +226,44 @@ async def test_readiness_fails_when_nobody_can_be_reached(
     async with pool_of(dead(new_upstream, nobody)) as (pool, _, _):
         with pytest.raises(UpstreamError):
             await pool.check()
+
+
+async def test_upstream_that_hangs_keeps_readiness_from_nobody_else(
+    upstream: ScriptedUpstream, new_upstream: type[ScriptedUpstream], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("regate_adapters.backend.upstreams._OTHERS_SECONDS", 0.05)
+    hanging = new_upstream()
+    upstream.script = hanging.script = lambda exchange: exchange.answer_json({"data": [{"id": "m"}]})
+    async with (
+        hanging.serving(),
+        pool_of(hanging.config("main"), upstream.config("spare")) as (pool, clock, _),
+    ):
+        await pool.check()
+        hanging.script = lambda exchange: exchange.gone()
+        clock.now += FRESH_SECONDS
+        async with asyncio.timeout(PATIENT_SECONDS / 2):  # less than the hanging one has
+            await pool.check()
+        assert pool.reach()["spare"] == "ok"
+        await until(lambda: len(hanging.requests) > 1)
+
+
+async def test_readiness_tells_of_the_only_upstream_that_hangs(
+    upstream: ScriptedUpstream, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    upstream.script = lambda exchange: exchange.answer_json({"data": [{"id": "m"}]})
+    async with pool_of(upstream.config("main")) as (pool, clock, _):
+        await pool.check()
+        upstream.script = lambda exchange: exchange.gone()
+        clock.now += FRESH_SECONDS
+        with monkeypatch.context() as impatient:
+            impatient.setattr("regate_adapters.backend.upstream_client._CONTACT_SECONDS", 0.05)
+            impatient.setattr("regate_adapters.backend.upstreams._CHECK_SECONDS", 0.5)
+            with pytest.raises(UpstreamError, match="cannot be reached"):
+                await pool.check()
+        assert pool.reach() == {"main": "unreachable"}
+        clock.now += FRESH_SECONDS
+        upstream.script = lambda exchange: exchange.answer_json({"data": [{"id": "m"}]})
+        await pool.check()
 
 
 async def test_readiness_fails_when_nobody_ever_said_what_it_serves(upstream: ScriptedUpstream) -> None:
