@@ -176,6 +176,15 @@ async def test_files_are_listed_by_purpose_and_page_by_page(world: World) -> Non
     assert sorted(file.id for file in [*first.data, *second.data]) == sorted(every) == sorted(made.values())
 
 
+async def test_files_for_a_purpose_that_there_is_not_are_refused(world: World) -> None:
+    async with world.http() as http:
+        refused, all_of_them = await http.get("/files?purpose=resale"), await http.get("/files?purpose=")
+    error = refused.json()["error"]
+    assert (refused.status_code, error["param"], error["code"]) == (400, "purpose", "invalid_value")
+    assert "'assistants'" in error["message"]
+    assert all_of_them.status_code == 200
+
+
 @both
 async def test_a_deleted_file_is_absent_and_nothing_of_it_is_stored(
     world: World, request: pytest.FixtureRequest

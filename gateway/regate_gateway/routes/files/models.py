@@ -21,7 +21,7 @@ class FilesQuery(ListQuery):
     """Which files are listed."""
 
     limit: int = Field(10_000, ge=1, le=10_000, description="How many there are on a page.")
-    purpose: Purpose | Literal[""] = Field("", description="Only files for this purpose.")
+    purpose: Literal[Purpose, ""] = Field("", description="Only files for this purpose.")
 
 
 class FileExpiry(RequestModel):
