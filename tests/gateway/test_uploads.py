@@ -107,6 +107,33 @@ async def test_empty_file_is_a_file(served: Served, connect: Connect) -> None:
 
 
 @pytest.mark.parametrize(
+    "written",
+    [
+        'filename="Prüfung.md"',
+        'filename="=?utf-8?B?UHLDvGZ1bmcubWQ=?="',  # .NET
+        "filename=\"=?utf-8?B?UHLDvGZ1bmcubWQ=?=\"; filename*=utf-8''Pr%C3%BCfung.md",
+        'filename="=?UTF-8?Q?Pr=C3=BCfung=2Emd?="',
+        "filename*=utf-8''Pr%C3%BCfung.md",
+        "filename*=ISO-8859-1'de'Pr%FCfung.md",
+    ],
+)
+async def test_filename_is_the_same_however_its_letters_are_written(
+    served: Served, connect: Connect, written: str
+) -> None:
+    sent = part("file", b"x", filename="NAME").replace(b'filename="NAME"', written.encode())
+    _, found, _ = await upload(served, connect, form(sent))
+    assert found["filename"] == "Prüfung.md"
+
+
+@pytest.mark.parametrize(
+    "name", ["=?utf-8?B?x?=", "=?nothing?B?YQ==?=", "=?utf-8?B?/w==?=", "a =?utf-8?B?YQ==?= b"]
+)
+async def test_filename_that_only_looks_encoded_is_kept(served: Served, connect: Connect, name: str) -> None:
+    _, found, _ = await upload(served, connect, form(part("file", b"y", filename=name)))
+    assert found["filename"] == name.rpartition("/")[2]
+
+
+@pytest.mark.parametrize(
     ("given", "kept"),
     [
         ("a.txt", "a.txt"),
@@ -131,6 +158,10 @@ REFUSED: dict[str, bytes] = {
     "field twice": form(FILE, PURPOSE, PURPOSE),
     "no filename": form(part("file", b"x")),
     "filename empty": form(part("file", b"x", filename="")),
+    "filename hidden": form(part("file", b"x", filename="=?utf-8?B?YQBi?=")),
+    "filename of half a character": form(
+        part("file", b"x", filename="N").replace(b'filename="N"', b"filename*=utf-8''%C3")
+    ),
     "filename a directory": form(part("file", b"x", filename="..")),
     "filename with a control character": form(part("file", b"x", filename="a\x1b[2J.txt")),
     "filename too long": form(part("file", b"x", filename="n" * 256)),
@@ -165,7 +196,7 @@ async def test_bad_form_is_400(served: Served, connect: Connect, body: bytes) ->
 
 
 async def test_table_of_bad_forms_is_not_empty() -> None:
-    assert len(REFUSED) == 24
+    assert len(REFUSED) == 26
 
 
 @pytest.mark.parametrize(

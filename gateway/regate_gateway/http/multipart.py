@@ -8,11 +8,15 @@ Not the storage (`regate_adapters.files`): `read_upload` is given a callable tha
 from __future__ import annotations
 
 import hashlib
+import re
 from collections import deque
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import aclosing
 from dataclasses import dataclass
+from email.errors import HeaderParseError
+from email.header import decode_header, make_header
 from typing import Final, Protocol, TypeAlias
+from urllib.parse import unquote
 
 import orjson
 from python_multipart.exceptions import FormParserError
@@ -25,6 +29,10 @@ from regate_orchestrator.errors import InvalidRequest, TooLarge
 _MAX_PARTS: Final = 32
 _MAX_FIELD_BYTES: Final = 64 * 1024
 _MAX_FILENAME: Final = 255
+_ENCODED: Final = re.compile(r"=\?[A-Za-z0-9_-]{1,40}\?[BbQq]\?[!->@-~]*\?=")
+_EXTENDED: Final = re.compile(
+    r";\s*filename\*\s*=\s*\"?(utf-8|iso-8859-1)'[A-Za-z0-9-]*'([^\s\";]+)", re.IGNORECASE
+)
 _FORM_BYTES: Final = 1024 * 1024
 """What a form may hold beside the file itself."""
 
@@ -252,12 +260,13 @@ class _Form:
         self._value.clear()
 
     def _headers_end(self) -> None:
-        kind, options = parse_options_header(self._headers.get(b"content-disposition"))
+        disposition = self._headers.get(b"content-disposition", b"")
+        kind, options = parse_options_header(disposition)
         encoding = self._headers.get(b"content-transfer-encoding", b"binary").strip().lower()
         if kind != b"form-data" or b"name" not in options or encoding not in {b"binary", b"8bit", b"7bit"}:
             raise _malformed()
         try:
-            filename = options[b"filename"].decode("utf-8") if b"filename" in options else None
+            filename = _filename(options.get(b"filename"), disposition)
             self.events.append(_PartBegan(options[b"name"].decode("utf-8"), filename))
         except UnicodeDecodeError:
             raise _malformed() from None
@@ -271,6 +280,24 @@ class _Form:
 
     def _form_ends(self) -> None:
         self.complete = True
+
+
+def _filename(given: bytes | None, disposition: bytes) -> str | None:
+    """Return the name of the part's file, however its letters are written. Raises `UnicodeDecodeError`.
+
+    Forms should have them in UTF-8 (RFC 7578). .NET writes what is not ASCII as in mails (RFC 2047), and
+    others know only `filename*` (RFC 8187).
+    """
+    if given is None:
+        extended = _EXTENDED.search(disposition.decode("latin-1"))
+        return None if extended is None else unquote(extended[2], encoding=extended[1], errors="strict")
+    text = given.decode("utf-8")
+    if not _ENCODED.fullmatch(text):
+        return text
+    try:
+        return str(make_header(decode_header(text)))
+    except (HeaderParseError, LookupError, UnicodeDecodeError):
+        return text
 
 
 def _boundary(scope: Scope) -> bytes:
