@@ -66,6 +66,13 @@ async def test_turns_of_one_connection_follow_each_other(world: World) -> None:
     assert second[0]["sequence_number"] == 0
 
 
+async def test_frame_may_say_that_nothing_runs_in_the_background(world: World) -> None:
+    async with socket(world, world.token("alice", "acme")) as connection:
+        last = [(await ask(connection, input="Hi", background=said))[-1] for said in (False, True)]
+    assert [event["type"] for event in last] == ["response.completed", "error"]
+    assert last[1]["param"] == "background"
+
+
 async def test_unstored_response_can_be_continued_on_its_connection_and_nowhere_else(world: World) -> None:
     world.upstream.turns = [text("One."), text("Two."), text("Three.")]
     async with socket(world, world.token("alice", "acme")) as connection:

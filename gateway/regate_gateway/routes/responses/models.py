@@ -206,5 +206,6 @@ class WarmUp(RequestModel):
     """What a frame of a WebSocket says that no other request does."""
 
     unsupported: ClassVar = ("background",)
+    declined: ClassVar = False
 
     generate: bool = True
