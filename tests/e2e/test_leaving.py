@@ -7,9 +7,14 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
+import httpx
+import pytest
+from tests.deployments import only_on
 from tests.e2e.conftest import ScriptedUpstream, World
 from tests.e2e.test_background import gated
+from tests.patience import until
 
 from regate_gateway.composition.wiring import gateway_app
 from regate_gateway.config.settings import Settings
@@ -32,6 +37,38 @@ async def test_client_that_leaves_a_plain_request_ends_the_upstream_call_and_can
                 await asyncio.sleep(0.01)
 
     assert [(found["status"], found["completed_at"]) for found in listed] == [("cancelled", None)]
+
+
+@pytest.mark.one_process
+@only_on("embedded")
+@pytest.mark.parametrize("background", [False, True])
+async def test_response_whose_client_leaves_while_it_is_first_stored_has_an_end(
+    world: World, background: bool
+) -> None:
+    def tasks(name: str) -> list[asyncio.Task[Any]]:
+        coroutines = {task: getattr(task.get_coro(), "__qualname__", "") for task in asyncio.all_tasks()}
+        return [task for task, coroutine in coroutines.items() if coroutine.endswith(name)]
+
+    world.upstream.turns = [gated(asyncio.Event(), "Begun", " never")]
+    body = {"model": "small", "input": "Hi", "stream": True, "background": background}
+    async with world.http() as http, asyncio.TaskGroup() as group:
+        async with world.database.maintenance.writing():  # nobody else writes meanwhile
+            asking = group.create_task(http.post("/responses", json=body))
+            await until(lambda: tasks(".save"))
+            asking.cancel()
+            if not background:
+                await until(lambda: any(task.cancelling() for task in asyncio.all_tasks() - {asking}))
+        if background:
+            await until(lambda: statuses(http, "in_progress"))
+            [queued] = (await http.get("/responses")).json()["data"]
+            await http.post(f"/responses/{queued['id']}/cancel")
+        await until(lambda: statuses(http, "cancelled"))
+
+
+async def statuses(http: httpx.AsyncClient, *wanted: str) -> bool:
+    """Return whether these are the statuses of what is stored."""
+    found = (await http.get("/responses")).json()["data"]
+    return [one["status"] for one in found] == list(wanted)
 
 
 async def test_stream_that_the_gateways_end_cuts_is_stored_with_an_end(

@@ -207,6 +207,8 @@ class _Driver:
         """Store what there was. Whoever is told of it is told; the client of a foreground response
         is gone.
         """
+        if self._is_stored and self._state.phase in (Phase.QUEUEING, Phase.OPENING):
+            self.step(Saved())  # it was, while the run was cancelled: it needs an end
         self._commands.clear()
         reason = self._start.left()
         if isinstance(reason, ClientLeft) and not self._start.request.background:
