@@ -82,7 +82,8 @@ def too_long(detail: str) -> UpstreamError:
 
 def unreached(upstream: str, error: BaseException) -> UpstreamError:
     """Return the error for a connection that failed, broke or fell silent."""
-    detail = f"{upstream}: {type(error).__name__}: {error}"[:MAX_DETAIL]
+    cause = str(error) or "no answer in time"  # a deadline of asyncio's has no words
+    detail = f"{upstream}: {type(error).__name__}: {cause}"[:MAX_DETAIL]
     if isinstance(error, NotConnectedInTime):
         return Unsent("The backend did not answer in time.", status=504, detail=detail)
     if isinstance(error, TimeoutError):

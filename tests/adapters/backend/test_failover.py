@@ -266,6 +266,17 @@ async def test_readiness_tells_of_the_only_upstream_that_hangs(
         await pool.check()
 
 
+async def test_upstream_that_never_lists_its_models_is_said_not_to_answer(
+    upstream: ScriptedUpstream, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("regate_adapters.backend.upstream_client._LISTING_SECONDS", 0.05)
+    upstream.script = lambda exchange: exchange.gone()
+    async with pool_of(upstream.config("main")) as (pool, _, _):
+        with pytest.raises(UpstreamError) as raised:
+            await pool.catalogue()
+    assert raised.value.detail.endswith("main: TimeoutError: no answer in time")
+
+
 async def test_readiness_fails_when_nobody_ever_said_what_it_serves(upstream: ScriptedUpstream) -> None:
     upstream.script = lambda exchange: exchange.answer(500, b"oops")
     async with pool_of(upstream.config("main")) as (pool, _, _):
