@@ -211,6 +211,20 @@ async def test_approved_call_is_made_once(opened: OpenTickets, tickets: Tickets)
         assert whats == ["asked", "used"]
 
 
+@pytest.mark.parametrize("choice", ["required", {"type": "mcp", "server_label": "tickets", "name": "close"}])
+async def test_approved_call_is_the_one_that_must_be_made(
+    opened: OpenTickets, tickets: Tickets, choice: Any
+) -> None:
+    async with opened() as world:
+        client = world.client()
+        request = await requested(world, client, tool_choice=choice)
+        assert "tool_choice" in world.upstream.requests[-1]
+        world.upstream.turns = [text("Closed.")]
+        response = await answered(world, client, request, approval(request), tool_choice=choice)
+        assert (response.output_text, len(tickets.calls)) == ("Closed.", 1)
+        assert "tool_choice" not in world.upstream.requests[-1]  # or the model would ask for another
+
+
 async def test_call_that_is_not_approved_is_not_made(opened: OpenTickets, tickets: Tickets) -> None:
     async with opened() as world:
         client = world.client()

@@ -37,7 +37,9 @@ def asked(
     tools += [tool.functions[name] for name, tool in offered.items()]
     if tools and request.tool_choice != "none":
         payload["tools"] = tools
-        choice = _tool_choice(request.tool_choice, tools) if state.round == 0 else "auto"
+        # A call that the client approved was made: it is the one that was demanded.
+        is_demanded = state.round == 0 and not state.tools.opened
+        choice = _tool_choice(request.tool_choice, tools) if is_demanded else "auto"
         payload |= {} if choice == "auto" else {"tool_choice": choice}
         payload |= {} if request.parallel_tool_calls else {"parallel_tool_calls": False}
     if state.turn.max_output_tokens is not None:
