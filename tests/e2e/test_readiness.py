@@ -10,7 +10,7 @@ from tests.e2e.conftest import World
 
 pytestmark = only_on("embedded")
 
-_LOGGER = "regate_gateway.routes.health"
+_LOGGER = "regate.health"
 
 
 async def test_part_that_goes_away_is_named_to_anybody_and_its_cause_logged_once(

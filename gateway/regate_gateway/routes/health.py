@@ -24,7 +24,7 @@ _OTHERS_SECONDS: Final = 0.8
 for a second.
 """
 
-_log = logging.getLogger(__name__)
+_log = logging.getLogger("regate.health")
 
 
 async def alive(request: Request) -> Response:  # noqa: ARG001 — Starlette's signature
