@@ -23,6 +23,7 @@ _CONSTANTS: Final = {
     "regate_adapters.opa.server.process": ("_START_SECONDS",),
     "regate_adapters.opa.policies.signed": ("_DEADLINE_SECONDS",),
     "regate_adapters.backend.upstream_client": ("_CONNECT_SECONDS", "_LISTING_SECONDS", "_CONTACT_SECONDS"),
+    "regate_adapters.backend.catalogue": ("_RENEWAL_SECONDS",),
     "regate_adapters.backend.upstreams": ("_CHECK_SECONDS", "_OTHERS_SECONDS"),
     "regate_adapters.audit.copying": ("_DEADLINE_SECONDS",),
     "regate_adapters.audit.export.otlp": ("_DEADLINE_SECONDS",),

@@ -2,9 +2,9 @@
 `upstreams.py` does the network part.
 
 Models named in the configuration, aliases among them, are taken as they are. The others are discovered, and
-three rules keep that quiet: a listing is good for 30 seconds, concurrent callers share one fetch, and a fetch
-that fails takes nothing away. A known model is never kept waiting. All names here are those that clients use;
-an upstream's own name for a model is `upstreams.py`'s matter.
+three rules keep that quiet: a listing is good for 30 seconds, concurrent callers share one fetch, and a
+fetch that fails takes nothing away. A known model is never kept waiting, and a list of them not for long.
+All names here are those that clients use; an upstream's own name for a model is `upstreams.py`'s matter.
 """
 
 from __future__ import annotations
@@ -24,6 +24,8 @@ _log = logging.getLogger("regate.backend")
 
 _FRESH_SECONDS: Final = 30.0
 _COOLDOWN_SECONDS: Final = 5.0
+_RENEWAL_SECONDS: Final = 1.0
+"""How long a list of models waits for upstreams that were heard before, or asked in vain."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -179,8 +181,7 @@ class ModelCatalogue:
 
         Raises `UpstreamError` when no upstream has ever said.
         """
-        if waiting := self.renew():
-            await asyncio.wait(waiting)
+        await self._renewed(self._open)
         models: dict[str, tuple[str, ModelEntry]] = {}
         for listing in self._open:
             for entry in listing.entries.values():
@@ -207,8 +208,7 @@ class ModelCatalogue:
         name for each. Raises nothing.
         """
         reserved = [listing for listing in self._listings.values() if listing.entry.by_policy]
-        if waiting := self._start(reserved, older_than=_FRESH_SECONDS):
-            await asyncio.wait(waiting)
+        await self._renewed(reserved)
         models: dict[str, tuple[frozenset[str], ModelEntry]] = {}
         for listing in reserved:
             for entry in listing.entries.values():
@@ -219,6 +219,12 @@ class ModelCatalogue:
             for model, found in models.items()
             if not any(model in listing.entries for listing in self._open)
         }
+
+    async def _renewed(self, listings: Sequence[_Listing]) -> None:
+        """Renew what is out of date; wait for an upstream that was never heard of."""
+        is_new = any(not listing.known and listing.error is None for listing in listings)
+        if waiting := self._start(listings, older_than=_FRESH_SECONDS):
+            await asyncio.wait(waiting, timeout=None if is_new else _RENEWAL_SECONDS)
 
     async def _find(self, model: str, asked: Sequence[_Listing]) -> str | None:
         self._start(

@@ -16,6 +16,12 @@ if TYPE_CHECKING:
     from tests.adapters.backend.conftest import Exchange, ScriptedUpstream
 
 
+@pytest.fixture(autouse=True)
+def _renews(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have a list wait for what is renewed as long as it takes."""
+    monkeypatch.setattr("regate_adapters.backend.catalogue._RENEWAL_SECONDS", 60)
+
+
 class Hand:
     """A clock moved by hand."""
 
@@ -269,6 +275,22 @@ async def test_known_model_does_not_wait_for_a_renewal(upstream: ScriptedUpstrea
         upstream.script = lambda exchange: exchange.gone()
         async with asyncio.timeout(120):
             assert await upstream_of(pool, "a") == "scripted"
+
+
+@pytest.mark.usefixtures("patient")
+async def test_list_of_models_does_not_wait_long_for_an_upstream_that_hangs(
+    upstream: ScriptedUpstream, new_upstream: type[ScriptedUpstream], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    other = new_upstream()
+    upstream.script = other.script = lambda exchange: exchange.answer_json(listing("a"))
+    configs = [upstream.config("one"), other.config("other", by_policy=True, aliases={"b": "a"})]
+    async with other.serving(), asked(upstream, *configs) as (pool, clock):
+        shown = await pool.model_entries(), await pool.reserved_entries()
+        upstream.script = other.script = lambda exchange: exchange.gone()
+        clock.now += 60
+        monkeypatch.setattr("regate_adapters.backend.catalogue._RENEWAL_SECONDS", 0.05)
+        async with asyncio.timeout(50):  # less than a listing may take
+            assert (await pool.model_entries(), await pool.reserved_entries()) == shown
 
 
 @pytest.mark.usefixtures("patient")
