@@ -60,7 +60,7 @@ async def exporting(
         writer = writer_of(directory, is_new=not log.last_written)
         cursor = Cursor(directory, "there", writer)
         exporter = Exporter("there", directory, make(writer), cursor, written=lambda: written(log))
-        task = group.create_task(exporter.work())
+        task = group.create_task(exporter.work(), name="exporting")
         try:
             yield log, exporter
         finally:
@@ -266,6 +266,34 @@ async def test_what_was_recorded_while_it_looked_for_more_is_exported_before_the
     assert collector.first_times == [1, 2, 3, 4, 5]
 
 
+async def test_what_has_just_been_read_at_the_end_is_exported_before_it(
+    directory: Path, collector: Collector
+) -> None:
+    is_held, looking, go_on = Event(), Event(), Event()
+
+    def written(log: SegmentedAuditLog) -> int:
+        """What a look goes by: once it is held, what is there when it may go on."""
+        if is_held.is_set() and current_thread() is not main_thread():
+            looking.set()
+            go_on.wait(PATIENT_SECONDS)
+        return log.last_written
+
+    async with exporting(directory, otlp(collector), written=written) as (log, exporter):
+        (task,) = (one for one in asyncio.all_tasks() if one.get_name() == "exporting")
+        await record_some(log, 1)
+        await all_exported(log, exporter)
+        is_held.set()
+        await until(looking.is_set)
+        await record_some(log, 4)
+        reading = exporter._reading
+        assert reading is not None
+        reading.add_done_callback(lambda _: task.cancel())
+        go_on.set()
+        await asyncio.wait([task])
+
+    assert collector.first_times == [1, 2, 3, 4, 5]
+
+
 async def test_a_destination_that_does_not_answer_keeps_no_gateway_from_ending(
     directory: Path, collector: Collector, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -307,7 +335,7 @@ async def main(directory, url):
         exporter = Exporter("there", directory, OtlpDestination(url, writer=writer),
                             Cursor(directory, "there", writer), written=lambda: log.last_written)
         async with asyncio.TaskGroup() as group:
-            group.create_task(exporter.work())
+            group.create_task(exporter.work(), name="exporting")
             while True:
                 await log.record({"kind": "x", "padding": "x" * 300})
 

@@ -104,7 +104,7 @@ MAINTENANCE: Final = {
     # `update`: a store that its owner lets expire does so for all tenants that use it. `contents`, `move`: an
     # operator moves a store with what all tenants have in it.
     "vector_stores": {
-        *("engine_of", "next_after", "place", "contents", "move"),
+        *("engine_of", "engines", "next_after", "place", "contents", "move"),
         *("update", "expired", "empty_expired"),
     },
     "events": {"forget", "_logged"},

@@ -146,15 +146,12 @@ class Exporter:
         return took  # reading takes the processor from requests: no more than half of the time
 
     async def _more(self) -> list[Exported]:
-        """Return the next records. A reading that was cancelled goes on, and is the next caller's."""
+        """Return the next records. A reading whose caller was cancelled goes on, and is the next caller's."""
         if self._reading is None:
             self._reading = asyncio.get_running_loop().run_in_executor(None, self._read)
-        reading = self._reading
-        try:
-            return await asyncio.shield(reading)
-        finally:
-            if reading.done():
-                self._reading = None
+        await asyncio.wait([self._reading])
+        reading, self._reading = self._reading, None
+        return reading.result()
 
     def _read(self) -> list[Exported]:
         """Save how far the destination has the records, and read on."""
