@@ -54,6 +54,6 @@ def test_time_to_rewrite_grows_with_the_query_and_no_faster(piece: str) -> None:
         rewritten(query)
         return time.process_time() - began
 
-    few, many = min(seconds(2_000) for _ in range(3)), seconds(16_000)
+    few, many = (min(seconds(length) for _ in range(3)) for length in (2_000, 16_000))
 
     assert many < 24 * few + 0.05  # eight times as much; 64 times were it quadratic
