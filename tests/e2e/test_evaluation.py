@@ -8,16 +8,19 @@ import asyncio
 import json
 import re
 import signal
+from collections.abc import Callable
 from pathlib import Path
 from xml.etree import ElementTree
 
 import pytest
 import yaml
 from tests.deployments import only_on
-from tests.e2e.conftest import World
+from tests.e2e.conftest import ScriptedUpstream, World, started
 from tests.e2e.evaluating import Evaluation
 from tests.e2e.test_retrieval import ACME, GLOBEX, ingest, shared_store
 from tests.patience import PATIENT_SECONDS, until
+
+from regate_gateway.config.settings import Settings
 
 pytestmark = only_on("embedded")
 
@@ -144,6 +147,23 @@ async def test_what_is_worse_than_before_exits_1(evaluation: Evaluation) -> None
         1,
         ["recall_1 of all tenants, default is 1.000, and was 1.500"],
     )
+
+
+async def test_nothing_is_good_where_no_mode_is_served_and_a_mode_is_measured_once(
+    configure: Callable[..., Settings], upstream: ScriptedUpstream, policies: Path, tmp_path: Path
+) -> None:
+    settings = configure(vector={"default": "main", "stores": {"main": {"kind": "chroma"}}})
+    async with started(settings, upstream, policies) as world:
+        folder = tmp_path / "evaluation"
+        folder.mkdir()
+        evaluation = Evaluation(folder, world.url, acme=world.token("alice", "acme"))
+        nothing = await evaluation.run("--canaries", "1", "--mode", "keyword")
+        twice = await evaluation.run("--canaries", "1", "--mode=vector", "--mode=vector", "--json")
+
+        assert (nothing[0], nothing[1]) == (1, "")
+        assert "nothing was measured. Mode keyword was not measured" in nothing[2]
+        assert [one["tenant"] for one in json.loads(twice[1])["quality"]] == [None, "acme"]
+        assert await left(world) == 0
 
 
 @pytest.mark.parametrize("sent", [signal.SIGINT, signal.SIGTERM])

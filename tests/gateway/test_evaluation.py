@@ -83,10 +83,12 @@ def test_slower_searches_are_a_regression_where_that_is_asked_for() -> None:
 
 
 def test_names_of_others_stay_text() -> None:
-    named = report(notes=["<script>alert(1)</script> | *x*"])
+    named = report(notes=["<script>alert(1)</script> | *x* ![x](//tracker.example/x.png)"])
 
     assert "<script>" not in page(named)
-    assert "&lt;script>alert(1)&lt;/script> \\| *x*" in markdown(named)
+    assert "&lt;script>alert(1)&lt;/script> \\| *x* !\\[x](//tracker.example/x.png)" in markdown(
+        named
+    )  # neither a tag, nor a cell, nor a picture that whoever reads it loads
 
 
 @pytest.mark.parametrize(
@@ -99,6 +101,7 @@ def test_names_of_others_stay_text() -> None:
         ("--tenant", "acme=A", "--canaries", "0"),
         ("--tenant", "acme=A", "--mode", "guess"),
         ("--tenant", "acme=A", "--baseline", "absent.json"),
+        ("--tenant", "acme=A", "--out", "/dev/null/report"),
         ("absent.yaml",),
     ],
 )
@@ -125,6 +128,34 @@ def test_a_file_that_holds_no_questions_exits_2_and_says_where(line: str, said: 
     done = run("--tenant", "acme=A", "--store", "vs_1", "--questions", str(file))
 
     assert (done.exit_code, said in done.stderr) == (2, True), done.stderr
+
+
+@pytest.mark.parametrize("beginning", ["\ufeff", "\r\n"])
+def test_a_file_that_an_editor_marked_or_ended_in_its_own_way_holds_questions(
+    beginning: str, tmp_path: Path
+) -> None:
+    file = tmp_path / "q.jsonl"
+    question = '{"tenant": "acme", "query": "x", "files": ["a"]}\r\n'
+    file.write_bytes((beginning + question + question).encode())
+
+    done = run("--tenant", "acme=A", "--store", "vs_1", "--questions", str(file))
+
+    assert (done.exit_code, "no gateway answers" in done.stderr) == (1, True), done.stderr
+
+
+@pytest.mark.parametrize(
+    ("part", "value"),
+    [("quality", None), ("quality", [None]), ("filtered", 3), ("latency", [{"mode": "vector"}])],
+)
+def test_a_baseline_that_is_no_whole_report_exits_2_before_anything_is_asked(
+    part: str, value: object, tmp_path: Path
+) -> None:
+    file = tmp_path / "report.json"
+    file.write_text(json.dumps(report().as_json() | {part: value}))
+
+    done = run("--tenant", "acme=A", "--baseline", str(file))
+
+    assert (done.exit_code, f"is no whole report: {part}" in done.stderr) == (2, True), done.stderr
 
 
 def test_questions_without_a_store_and_other_files_exit_2(tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ usage.
 from __future__ import annotations
 
 import asyncio
+import os
 import signal
 import sys
 import time
@@ -145,9 +146,12 @@ def evaluate(
         if not questions and not count:
             raise click.UsageError("There is nothing to ask: give --questions, or more --canaries than 0.")
         origin = "the canaries' phrases" if questions_file is None else questions_file.name
-        wanted = Measurement(target, questions, origin, modes or ("default",), count, changes, give_up_s)
+        wanted = Measurement(
+            target, questions, origin, tuple(dict.fromkeys(modes)) or ("default",), count, changes, give_up_s
+        )
         for tenant, entry in target.tenants.items():
             entry.token(tenant)
+        _make(out)
     except ConfigurationError as error:
         raise click.UsageError(error.message) from None
     try:
@@ -159,6 +163,18 @@ def evaluate(
         report.regressions = regressions(report, earlier, tolerance=tolerance, slowdown=slowdown)
     _show(report, out, as_json=as_json)
     sys.exit(0 if report.is_good else 1)
+
+
+def _make(out: Path | None) -> None:
+    """Make the directory of the report, before anything is measured for it. Raises `UsageError`."""
+    if out is None:
+        return
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise click.UsageError(f"--out: {out} cannot be made: {error.strerror}") from None
+    if not os.access(out, os.W_OK | os.X_OK):
+        raise click.UsageError(f"--out: {out} cannot be written to.")
 
 
 def _questions(file: Path, target: Target) -> Sequence[Question]:
@@ -200,7 +216,6 @@ def _show(report: Report, out: Path | None, *, as_json: bool) -> None:
     document = orjson.dumps(report.as_json(), option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE)
     text = markdown(report)
     if out is not None:
-        out.mkdir(parents=True, exist_ok=True)
         (out / "report.json").write_bytes(document)
         (out / "report.md").write_text(text, encoding="utf-8")
         (out / "report.html").write_text(page(report), encoding="utf-8")

@@ -2,16 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
 import orjson
+from pydantic import TypeAdapter, ValidationError
 
-from regate_gateway.evaluation.figures import VERSION, Report
+from regate_gateway.evaluation.figures import VERSION, Filtered, Latency, Quality, Report, Revoked
 from regate_orchestrator.errors import ConfigurationError
 
 _QUALITY: Final = ("recall_1", "recall_5", "recall_10", "mrr", "ndcg_10")
+
+
+@dataclass(frozen=True, slots=True)
+class _Compared:
+    """The parts of an earlier report that are compared with."""
+
+    quality: Sequence[Quality]
+    filtered: Sequence[Filtered]
+    revoked: Sequence[Revoked]
+    latency: Sequence[Latency]
+
+
+_COMPARED: Final = TypeAdapter(_Compared)
 
 
 def read_baseline(path: Path) -> Mapping[str, Any]:
@@ -22,6 +37,12 @@ def read_baseline(path: Path) -> Mapping[str, Any]:
         raise ConfigurationError(f"{path} cannot be read: {type(error).__name__}") from error
     if not isinstance(found, dict) or found.get("version") != VERSION:
         raise ConfigurationError(f"{path} is no report of this version ({VERSION}) of regate eval")
+    try:
+        _COMPARED.validate_python({part: found.get(part) for part in _Compared.__slots__})
+    except ValidationError as error:
+        fault = error.errors(include_url=False)[0]
+        place = ".".join(map(str, fault["loc"]))
+        raise ConfigurationError(f"{path} is no whole report: {place}: {fault['msg']}") from None
     return found
 
 

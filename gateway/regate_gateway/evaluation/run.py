@@ -63,6 +63,8 @@ class Measurement:
         of_canaries = [canary.question for canary in there.canaries]
         questions = self.questions or of_canaries
         modes, report.notes = await asker.served(self.modes, [*questions, *of_canaries])
+        if not modes:  # an answer without a search would pass for a good one
+            raise Refused("nothing was measured. " + " ".join(report.notes))
         counter = LeakCounter(await Ownership.learned(members, self.questions, there.canaries))
         before = await _scraped(session, self.target.url, report)
         report.quality = await quality(asker, questions, modes, counter)
@@ -82,7 +84,7 @@ class Measurement:
             Latency(mode, len(took), percentile(took, 0.5), percentile(took, 0.95))
             for mode, took in asker.milliseconds.items()
         ]
-        if there.canaries and modes:
+        if there.canaries:
             report.revoked = await revoked(asker, there, modes[0], self.changes, self.give_up_s)
         report.probes, report.leaks = counter.counted(), counter.leaks
         _say_what_is_missing(report, there)
