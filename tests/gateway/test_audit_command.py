@@ -163,7 +163,9 @@ def test_nothing_found_is_said_and_is_exit_code_1(logs: list[str]) -> None:
     assert (done.exit_code, done.stderr.startswith("regate: no such record in ")) == (1, True)
 
 
-@pytest.mark.parametrize("time", ["yesterday", "3x", "2026-13-01", "12:00"])
+@pytest.mark.parametrize(
+    "time", ["yesterday", "3x", "2026-13-01", "12:00", "999999999999d", "1000000d", "0001-01-01T00:00+05:00"]
+)
 def test_a_time_that_is_none_is_wrong_usage(logs: list[str], time: str) -> None:
     done = CliRunner().invoke(main, ["audit", *logs, "--since", time])
     assert (done.exit_code, "is no time: write 2026-11-29" in done.stderr) == (2, True)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import logging
+import os
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -54,14 +56,15 @@ class AuditLogReader:
         for segment in segments_in(self._directory):
             if self._segment is not None and segment.name < self._segment.name:
                 continue
-            if self._segment != segment:
-                if segment.stat().st_mtime < self._since:
-                    continue
-                self._segment, self._offset, self._lines = segment, 0, SegmentLines(self._mentioning)
-            yield from self._rest(segment)
+            with suppress(FileNotFoundError):  # deleted or moved since it was listed, as old ones are
+                yield from self._rest(segment)
 
     def _rest(self, segment: Path) -> Iterator[dict[str, Any]]:
         with segment.open("rb") as file:
+            if self._segment != segment:
+                if os.fstat(file.fileno()).st_mtime < self._since:
+                    return
+                self._segment, self._offset, self._lines = segment, 0, SegmentLines(self._mentioning)
             file.seek(self._offset)
             for line in file:
                 if not line.endswith(

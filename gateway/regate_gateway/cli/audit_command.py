@@ -39,17 +39,18 @@ class Moment(click.ParamType):  # type: ignore[type-arg] # generic in click's st
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> datetime:
         """Return the time."""
-        if (ago := _AGO.fullmatch(value)) is not None:
-            return datetime.now(UTC) - timedelta(**{_UNITS[ago[2]]: int(ago[1])})
         try:
+            if (ago := _AGO.fullmatch(value)) is not None:
+                return datetime.now(UTC) - timedelta(**{_UNITS[ago[2]]: int(ago[1])})
             moment = datetime.fromisoformat(value)
-        except ValueError:
+            moment = moment if moment.tzinfo is not None else moment.replace(tzinfo=UTC)
+            return moment.astimezone(UTC)
+        except (ValueError, OverflowError):  # or it is before the first year
             self.fail(
                 f"{value!r} is no time: write 2026-11-29, 2026-11-29T14:00, or so long ago as 30m, 12h, 7d",
                 param,
                 ctx,
             )
-        return moment if moment.tzinfo is not None else moment.replace(tzinfo=UTC)
 
 
 @click.group(invoke_without_command=True)

@@ -21,7 +21,7 @@ from typing import Any
 import pytest
 
 from regate_adapters.audit.log import SegmentedAuditLog
-from regate_adapters.audit.reading import read
+from regate_adapters.audit.reading import AuditLogReader, read
 from regate_orchestrator.errors import AuditUnavailable, ConfigurationError
 
 _RECORD_UNTIL_KILLED = """
@@ -245,6 +245,19 @@ async def test_reader_leaves_out_a_line_that_is_still_being_written(directory: P
     segment = directory / "audit-0000000000000001.jsonl"
     segment.write_bytes(segment.read_bytes() + b'{"seq":2,"at"')
     assert numbers_in(directory) == [1]
+
+
+async def test_reader_goes_on_where_a_segment_is_deleted_meanwhile(directory: Path) -> None:
+    async with SegmentedAuditLog.open(directory, rotate_bytes=1) as log:
+        for _ in range(4):
+            await log.record({"kind": "x"})
+    records = AuditLogReader(directory).more()
+
+    first = next(records)["seq"]
+    for number in (2, 3):
+        (directory / f"audit-{number:016d}.jsonl").unlink()
+
+    assert [first, *(record["seq"] for record in records)] == [1, 4]
 
 
 async def test_directory_serves_one_process_at_a_time(directory: Path) -> None:

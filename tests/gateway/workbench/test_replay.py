@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 from pathlib import Path
 from typing import Any
@@ -371,6 +372,26 @@ def test_limit_bounds_the_records_asked(audit: Path, tmp_path: Path) -> None:
     result = run(copied_policies(tmp_path / "rego"), audit, "--json", "--limit", "1")
 
     assert json.loads(result.stdout)["records"] == 1
+
+
+def test_records_are_read_on_where_a_segment_is_deleted_meanwhile(audit: Path, tmp_path: Path) -> None:
+    (recorded,) = audit.glob("audit-*.jsonl")
+    for number in (1, 2, 3):
+        shutil.copy(recorded, tmp_path / f"audit-{number:016d}.jsonl")
+    records = read_records(tmp_path)
+
+    count = 1 + (next(records) is None)
+    (tmp_path / "audit-0000000000000002.jsonl").unlink()
+
+    assert count + sum(1 for _ in records) == 2 * len(recorded.read_bytes().splitlines())
+
+
+def test_records_that_cannot_be_read_exit_2_and_no_change_is_told(tmp_path: Path) -> None:
+    (tmp_path / "audit-0000000000000001.jsonl").mkdir()
+
+    result = run(copied_policies(tmp_path / "rego"), tmp_path)
+
+    assert (result.exit_code, "cannot be read" in result.stderr) == (2, True), result.stderr
 
 
 def test_candidate_that_does_not_compile_exits_2(audit: Path, tmp_path: Path) -> None:

@@ -17,7 +17,7 @@ from regate_adapters.opa.batching import BatchingEngine
 from regate_gateway.workbench.options import html_option
 from regate_gateway.workbench.page import Section, Table, page, write_page
 from regate_gateway.workbench.replay.engine import running_policies
-from regate_gateway.workbench.replay.recorded import files_in, read_records
+from regate_gateway.workbench.replay.recorded import lines_in, read_records
 from regate_gateway.workbench.replay.replaying import Change, Replay, Tally
 from regate_gateway.workbench.replay.replaying import replay as run_replay
 from regate_gateway.workbench.replay.table import aligned
@@ -76,6 +76,9 @@ def replay(candidate: Path, audit: Path, limit: int | None, *, as_json: bool, ht
         found = asyncio.run(_replay(candidate, audit, limit))
         if html is not None:
             write_page(html, as_page(found))
+    except OSError as error:
+        click.echo(f"regate: {audit}: the audit records cannot be read: {error.strerror}", err=True)
+        sys.exit(2)
     except (ConfigurationError, PolicyUnavailable) as error:
         click.echo(
             f"regate: {error.message if isinstance(error, ConfigurationError) else error.detail}", err=True
@@ -91,20 +94,12 @@ def replay(candidate: Path, audit: Path, limit: int | None, *, as_json: bool, ht
 
 
 async def _replay(candidate: Path, audit: Path, limit: int | None) -> Replay:
-    total = _lines_in(audit)
+    total = lines_in(audit)
     async with running_policies(candidate) as policies:
         with click.progressbar(length=total, label="Replaying", file=sys.stderr) as bar:
             return await run_replay(
                 read_records(audit), BatchingEngine(policies.engine), limit=limit, advance=bar.update
             )
-
-
-def _lines_in(audit: Path) -> int:
-    lines = 0
-    for path in files_in(audit):
-        with path.open("rb") as file:
-            lines += sum(piece.count(b"\n") for piece in iter(lambda: file.read(1 << 20), b""))
-    return lines
 
 
 def as_page(found: Replay) -> str:

@@ -9,9 +9,10 @@ counterpart is `regate_orchestrator.authz.enforcer`, which writes the records; t
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeAlias, cast
+from typing import Any, Final, TypeAlias, cast
 
 from regate_adapters.audit.reading import read_segment
 from regate_adapters.audit.segments import logs_in, segments_in
@@ -21,6 +22,9 @@ from regate_orchestrator.authz.records import policy_input
 from regate_orchestrator.values import Json, JsonObject
 
 Record: TypeAlias = Mapping[str, Any]
+
+_GONE: Final = (FileNotFoundError,)
+"""What a segment raises that was deleted or moved since it was listed, as old ones are."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,9 +145,19 @@ def read_records(place: Path, *, mentioning: str | None = None) -> Iterator[Reco
     looking for one identifier quick.
     """
     for path in files_in(place):
-        for _, record in read_segment(path, mentioning=mentioning, is_finished=path == place):
-            if record is not None:
-                yield record
+        with suppress(*_GONE if path != place else ()):
+            for _, record in read_segment(path, mentioning=mentioning, is_finished=path == place):
+                if record is not None:
+                    yield record
+
+
+def lines_in(place: Path) -> int:
+    """Return how many lines `read_records` reads. Raises `OSError`."""
+    lines = 0
+    for path in files_in(place):
+        with suppress(*_GONE if path != place else ()), path.open("rb") as file:
+            lines += sum(piece.count(b"\n") for piece in iter(lambda: file.read(1 << 20), b""))
+    return lines
 
 
 def files_in(place: Path) -> list[Path]:
