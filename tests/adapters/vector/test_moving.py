@@ -236,6 +236,21 @@ async def test_what_broke_off_after_the_switch_is_cleared_away_by_the_same_call(
     assert await texts(plain.target) == before
 
 
+async def test_a_move_that_is_given_up_leaves_nothing_at_the_target(plain: Moving) -> None:
+    target, before = plain.target, await texts(plain.source)
+    assert isinstance(target, Breaking)
+    target.breaks_at = 3 + 1 + 4  # the places, and a part of the files
+    with pytest.raises(Broken):
+        await plain.mover.move(VS, "other")
+    target.breaks_at = None
+    there = len(await texts(target))
+
+    moved = await plain.mover.move(VS, "main")
+
+    assert (there > 0, moved.was_there, await is_absent(target)) == (True, True, True)
+    assert (await plain.engine(), await texts(plain.source)) == ("main", before)
+
+
 async def test_a_store_with_files_in_progress_stays(plain: Moving) -> None:
     await plain.world.attach("file-77")
     with pytest.raises(MoveRefused, match="1 files of vs_1 are in progress"):
