@@ -53,6 +53,29 @@ UNSTARTABLE = {
 """,
         "guards.providers.m.api_key_env: the environment variable NO_KEY",
     ),
+    "a token with the end of its line": (
+        "opa: {mode: remote, url: 'http://h', token_env: LINE}",
+        "opa.token_env: it must be plain ASCII in one line",
+    ),
+    "a guard's key with the end of its line": (
+        """guards:
+  providers:
+    - {name: m, kind: moderation, steps: [input], model: m, base_url: 'http://h', api_key_env: LINE}
+""",
+        "guards.providers.m.api_key_env: it must be plain ASCII in one line",
+    ),
+    "a search's key with the end of its line": (
+        "tools: {web_search: {kind: brave, base_url: 'http://h', api_key_env: LINE}}",
+        "tools.web_search.api_key_env: it must be plain ASCII in one line",
+    ),
+    "a server's token with the end of its line": (
+        "tools: {mcp: {servers: {a: {url: 'http://h', identity: {kind: static, token_env: LINE}}}}}",
+        "tools.mcp.servers.a.identity.token_env: it must be plain ASCII in one line",
+    ),
+    "a destination's authorization with the end of its line": (
+        "audit: {export: [{name: a, kind: otlp, url: 'http://h', authorization_env: LINE}]}",
+        "authorization_env: it must be plain ASCII in one line",
+    ),
     "workers on SQLite": (
         "listen: {workers: 2}",
         "state.url: SQLite serves one process, so workers need PostgreSQL (listen.workers is 2)",
@@ -91,6 +114,7 @@ UNSTARTABLE = {
 @pytest.fixture(autouse=True)
 def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("LINE", "swordfish\n")
     monkeypatch.setenv("MISSPELT", "postgres//swordfish@h")
 
 

@@ -166,10 +166,15 @@ def test_questions_without_a_store_and_other_files_exit_2(tmp_path: Path) -> Non
     without = run("--tenant", "acme=A", "--questions", str(asked))
     baseline = run("--tenant", "acme=A", "--baseline", str(other))
     deployment = run(str(other))
+    other.write_text(json.dumps({"tenants": ["acme"]}))
+    listed = run(str(other), "--tenant", "acme=A")
+    several = run("--tenant", "acme=A", A="token\nof another")
 
     assert (without.exit_code, "which store" in without.stderr) == (2, True)
     assert (baseline.exit_code, "is no report of this version" in baseline.stderr) == (2, True)
     assert (deployment.exit_code, "version: Extra inputs" in deployment.stderr) == (2, True)
+    assert (listed.exit_code, "tenants: Input should be" in listed.stderr) == (2, True)
+    assert (several.exit_code, "in one line" in several.stderr) == (2, True)
 
 
 def test_nobody_who_answers_exits_1() -> None:

@@ -225,14 +225,14 @@ def delete(prompt_id: str, url: str, *, yes: bool, as_json: bool) -> None:
 
 def _client(url: str) -> GatewayClient:
     from regate_gateway.cli.gateway_client import GatewayClient
-    from regate_gateway.config.secret import Secret
+    from regate_gateway.config.secret import Secret, header_secret
 
     if not url.startswith(("http://", "https://")):
         raise click.UsageError("--url must begin with http:// or https://.")
-    token = next((os.environ[name] for name in _TOKENS if os.environ.get(name)), None)
-    if token is None:
+    variable = next((name for name in _TOKENS if os.environ.get(name)), None)
+    if variable is None:
         raise click.UsageError(f"Set {_TOKENS[0]} or {_TOKENS[1]} to a token, e.g. one from regate token.")
-    return GatewayClient(url, Secret(token))
+    return GatewayClient(url, header_secret(Secret(os.environ[variable]), setting=variable))
 
 
 def _read(file: IO[bytes]) -> dict[str, Any]:

@@ -13,7 +13,12 @@ from regate_adapters.audit.log import SegmentedAuditLog
 from regate_adapters.audit.segments import worker_log
 from regate_adapters.audit.signing import SigningKey, read_signing_key
 from regate_gateway.config.audit_settings import Audit, Export
-from regate_gateway.config.secret import own_secret, secret_from_environment, secret_from_file
+from regate_gateway.config.secret import (
+    header_secret_from_environment,
+    own_secret,
+    secret_from_environment,
+    secret_from_file,
+)
 from regate_gateway.config.settings import Settings
 from regate_gateway.telemetry.receipts import note_record
 from regate_orchestrator.errors import ConfigurationError, naming
@@ -134,5 +139,5 @@ def _destination(export: Export, writer: str) -> Destination:
     authorization = None
     if export.authorization_env is not None:
         setting = f"{place}.authorization_env"
-        authorization = secret_from_environment(export.authorization_env, setting=setting).reveal()
+        authorization = header_secret_from_environment(export.authorization_env, setting=setting).reveal()
     return OtlpDestination(str(export.url), writer=writer, authorization=authorization)

@@ -27,7 +27,7 @@ from regate_gateway.composition.opening import (
 from regate_gateway.composition.outside.mcp import check_mcp
 from regate_gateway.composition.outside.tracing import check_traces
 from regate_gateway.composition.sharing import check_redis
-from regate_gateway.config.secret import secret_from_environment
+from regate_gateway.config.secret import header_secret_from_environment, secret_from_environment
 from regate_gateway.config.settings import Settings
 from regate_gateway.config.state_settings import state_url
 from regate_gateway.config.tls import ServerTls
@@ -62,6 +62,8 @@ def _checks(settings: Settings) -> Iterator[Check]:
         yield partial(ServerTls, tls)
     for setting, variable in _named_variables(settings):
         yield partial(secret_from_environment, variable, setting=setting)
+    for setting, variable in _header_variables(settings):
+        yield partial(header_secret_from_environment, variable, setting=setting)
     for setting, path in _directories(settings):
         yield partial(check_directory, path, setting=setting)
     if settings.state.sealing_key_env is not None:
@@ -86,17 +88,26 @@ def _checks(settings: Settings) -> Iterator[Check]:
         yield lambda: _check_workers(settings)
 
 
-def _named_variables(settings: Settings) -> Iterator[tuple[str, str]]:
-    """Yield the settings that name a variable which the start demands, each with its variable."""
-    files = settings.files
+def _header_variables(settings: Settings) -> Iterator[tuple[str, str]]:
+    """Yield the settings that name a variable which the start demands and headers hold, each with its
+    variable.
+    """
     named = {
         "opa.token_env": settings.opa.token_env,
-        **{f"upstreams.{upstream.name}.api_key_env": upstream.api_key_env for upstream in settings.upstreams},
         **{
             f"tools.{name}.api_key_env": getattr(getattr(settings.tools, name), "api_key_env", None)
             for name in settings.tools.sections
         },
         **{f"guards.providers.{one.name}.api_key_env": one.api_key_env for one in settings.guards.providers},
+    }
+    yield from ((setting, variable) for setting, variable in named.items() if variable is not None)
+
+
+def _named_variables(settings: Settings) -> Iterator[tuple[str, str]]:
+    """Yield the settings that name a variable which the start demands, each with its variable."""
+    files = settings.files
+    named = {
+        **{f"upstreams.{upstream.name}.api_key_env": upstream.api_key_env for upstream in settings.upstreams},
         **{
             f"files.{name}": getattr(files, name)
             for name in ("access_key_id_env", "secret_access_key_env", "session_token_env")

@@ -23,7 +23,13 @@ from regate_adapters.vector.worded.store import WordedVectorStore
 from regate_gateway.composition.seat import Seat
 from regate_gateway.config.files_settings import Files
 from regate_gateway.config.retrieval_settings import Vector
-from regate_gateway.config.secret import MIN_SECRET_BYTES, Secret, own_secret, secret_from_environment
+from regate_gateway.config.secret import (
+    MIN_SECRET_BYTES,
+    Secret,
+    header_secret_from_environment,
+    own_secret,
+    secret_from_environment,
+)
 from regate_gateway.config.settings import Settings
 from regate_gateway.workbench.check.entrypoints import required_rules
 from regate_gateway.workbench.directory import shipped_policies
@@ -72,7 +78,9 @@ async def open_policy(stack: AsyncExitStack, settings: Settings, seat: Seat | No
 
         variable = settings.opa.token_env
         token = (
-            None if variable is None else secret_from_environment(variable, setting="opa.token_env").reveal()
+            None
+            if variable is None
+            else header_secret_from_environment(variable, setting="opa.token_env").reveal()
         )
         assert settings.opa.url is not None  # noqa: S101 — INVARIANT: settings demand it in remote mode
         address, wait_s = OpaAddress(settings.opa.url, token=token), settings.opa.timeout_ms / 1000

@@ -57,6 +57,25 @@ def secret_from_environment(name: str, *, setting: str) -> Secret:
     return Secret(value)
 
 
+def header_secret(secret: Secret, *, setting: str) -> Secret:
+    """Return the secret, which is sent in a header. Raises `ConfigurationError` for one that no header holds,
+    such as one that was kept with the end of its line.
+    """
+    value = secret.reveal()
+    if not (value.isascii() and value.isprintable() and value == value.strip()):
+        raise ConfigurationError(
+            f"{setting}: it must be plain ASCII in one line, without a line end and without blanks around it"
+        )
+    return secret
+
+
+def header_secret_from_environment(name: str, *, setting: str) -> Secret:
+    """Return the secret in this environment variable, which is sent in a header. Raises
+    `ConfigurationError` when it is unset, empty, or nothing that a header holds.
+    """
+    return header_secret(secret_from_environment(name, setting=setting), setting=setting)
+
+
 def secret_from_file(path: Path, *, setting: str) -> Secret:
     """Return the secret in this file, without its last line end. Raises `ConfigurationError` when it
     is unreadable, or readable by everybody.

@@ -9,7 +9,12 @@ from typing import Any, Self
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
-from regate_gateway.config.secret import Secret, secret_from_environment, secret_from_file
+from regate_gateway.config.secret import (
+    Secret,
+    header_secret,
+    header_secret_from_environment,
+    secret_from_file,
+)
 from regate_orchestrator.errors import ConfigurationError
 
 
@@ -32,8 +37,9 @@ class TenantEntry(BaseModel):
         """Return the token. Raises `ConfigurationError`."""
         setting = f"tenants.{tenant}"
         if self.token_file is not None:
-            return secret_from_file(self.token_file, setting=f"{setting}.token_file")
-        return secret_from_environment(self.token_env or "", setting=f"{setting}.token_env")
+            setting = f"{setting}.token_file"
+            return header_secret(secret_from_file(self.token_file, setting=setting), setting=setting)
+        return header_secret_from_environment(self.token_env or "", setting=f"{setting}.token_env")
 
 
 class Target(BaseModel):
@@ -69,10 +75,9 @@ def read_target(
     said |= {name: value for name, value in (("url", url), ("store", store)) if value is not None}
     if tokens:
         tenants = said.get("tenants") or {}
-        said["tenants"] = {
-            **tenants,
-            **{tenant: {"token_env": variable} for tenant, variable in tokens},
-        }
+        if isinstance(tenants, Mapping):  # what else it may be is refused below
+            added = {tenant: {"token_env": variable} for tenant, variable in tokens}
+            said["tenants"] = {**tenants, **added}
     try:
         return Target.model_validate(said)
     except ValidationError as error:

@@ -7,7 +7,7 @@ from contextlib import AsyncExitStack
 from regate_gateway.composition.decisions import Decisions
 from regate_gateway.composition.opening import sealing_secret
 from regate_gateway.config.guard_settings import GuardEntry
-from regate_gateway.config.secret import secret_from_environment
+from regate_gateway.config.secret import header_secret_from_environment
 from regate_gateway.config.settings import Settings
 from regate_orchestrator.guards.checking import Guard, Guards, Streaming
 from regate_orchestrator.metrics import Metrics
@@ -55,7 +55,7 @@ async def open_provider(stack: AsyncExitStack, entry: GuardEntry) -> GuardProvid
     key = None
     if entry.api_key_env is not None:
         place = f"guards.providers.{entry.name}.api_key_env"
-        key = secret_from_environment(entry.api_key_env, setting=place).reveal()
+        key = header_secret_from_environment(entry.api_key_env, setting=place).reveal()
     kind = ModerationGuard if entry.kind == "moderation" else ClassifierGuard
     endpoint = GuardEndpoint(entry.name, entry.base_url, kind.path, api_key=key)
     return kind(await stack.enter_async_context(endpoint), model=entry.model)

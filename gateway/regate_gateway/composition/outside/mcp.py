@@ -12,7 +12,12 @@ from regate_adapters.egress.guard import EgressGuard
 from regate_adapters.mcp.client import McpClient
 from regate_adapters.mcp.settings import Mcp, McpIdentity
 from regate_gateway.composition.outside.egress import McpWayOut
-from regate_gateway.config.secret import secret_from_environment, secret_from_file
+from regate_gateway.config.secret import (
+    header_secret,
+    header_secret_from_environment,
+    secret_from_environment,
+    secret_from_file,
+)
 from regate_orchestrator.documents.urls import read_url
 from regate_orchestrator.errors import ConfigurationError, InvalidRequest
 from regate_orchestrator.metrics import Metrics
@@ -63,13 +68,13 @@ def _token(label: str, identity: McpIdentity) -> Callable[[], str]:
     if identity.token_file is not None:
         return partial(_in_file, identity, f"{place}.token_file")
     assert identity.token_env is not None  # noqa: S101 — INVARIANT: the settings demand one of the two
-    secret = secret_from_environment(identity.token_env, setting=f"{place}.token_env")
+    secret = header_secret_from_environment(identity.token_env, setting=f"{place}.token_env")
     return secret.reveal
 
 
 def _in_file(identity: McpIdentity, setting: str) -> str:
     assert identity.token_file is not None  # noqa: S101 — INVARIANT: whoever asks looked
-    return secret_from_file(identity.token_file, setting=setting).reveal()
+    return header_secret(secret_from_file(identity.token_file, setting=setting), setting=setting).reveal()
 
 
 def _check_address(address: str, setting: str) -> None:

@@ -7,7 +7,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from regate_adapters.egress.guard import EgressGuard
-from regate_gateway.config.secret import secret_from_environment
+from regate_gateway.config.secret import header_secret_from_environment
 from regate_gateway.config.tool_settings import CodeInterpreter
 from regate_orchestrator.documents.file_text import FileReader
 from regate_orchestrator.documents.made_files import MadeFiles
@@ -29,7 +29,7 @@ def make_code(
     key = ""
     if settings.api_key_env is not None:
         place = "tools.code_interpreter.api_key_env"
-        key = secret_from_environment(settings.api_key_env, setting=place).reveal()
+        key = header_secret_from_environment(settings.api_key_env, setting=place).reveal()
     containers = Containers(
         LazyKernels(settings, guard, key),
         most=settings.max_containers,

@@ -7,7 +7,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from regate_adapters.egress.guard import EgressGuard
-from regate_gateway.config.secret import secret_from_environment
+from regate_gateway.config.secret import header_secret_from_environment
 from regate_gateway.config.tool_settings import WebSearch
 from regate_orchestrator.documents.file_text import FileReader
 from regate_orchestrator.ports import Fetcher, SearchProvider, WebHit, WebQuery
@@ -25,7 +25,9 @@ def make_web(
         return None
     key = ""
     if settings.api_key_env is not None:
-        key = secret_from_environment(settings.api_key_env, setting="tools.web_search.api_key_env").reveal()
+        key = header_secret_from_environment(
+            settings.api_key_env, setting="tools.web_search.api_key_env"
+        ).reveal()
     return Web(LazySearch(settings, guard, key), fetcher, reader, settings.max_results)
 
 
