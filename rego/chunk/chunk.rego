@@ -14,6 +14,7 @@
 #   - input.chunk: schema.chunk
 package regate.chunk
 
+import data.regate.lib.caller
 import data.regate.lib.labels
 
 # METADATA
@@ -33,6 +34,7 @@ allow if {
 	unheld
 	granted
 	not restricted
+	not caller.suspended
 	not data.regate.custom.chunk.deny
 }
 

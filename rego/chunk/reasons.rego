@@ -1,5 +1,6 @@
 package regate.chunk
 
+import data.regate.lib.caller
 import data.regate.lib.labels
 
 # METADATA
@@ -27,6 +28,8 @@ deny_reasons contains sprintf("label_restricted: %s", [label]) if {
 	some label in input.chunk.labels
 	label in labels.restricted
 }
+
+deny_reasons contains "tenant_suspended" if caller.suspended
 
 deny_reasons contains "denied_by_custom_rule" if data.regate.custom.chunk.deny
 

@@ -30,12 +30,14 @@ allow if {
 	input.action in {"file.list", "file.read"}
 	readable
 	not restricted
+	not caller.suspended
 	not data.regate.custom.file.deny
 }
 
 allow if {
 	input.action == "file.delete"
 	deletable
+	not caller.suspended
 	not data.regate.custom.file.deny
 }
 
@@ -43,6 +45,7 @@ allow if {
 	input.action == "file.upload"
 	caller.identified
 	count(unsaid_limits) == 0
+	not caller.suspended
 	not data.regate.custom.file.deny
 }
 
@@ -50,6 +53,7 @@ allow if {
 	input.action == "file.create"
 	caller.identified
 	count(request_faults) == 0
+	not caller.suspended
 	not data.regate.custom.file.deny
 }
 

@@ -12,6 +12,7 @@
 #   - input.item: schema.item
 package regate.history
 
+import data.regate.lib.caller
 import data.regate.lib.labels
 
 # METADATA
@@ -28,6 +29,7 @@ allow if {
 	_action_known
 	readable
 	not restricted
+	not caller.suspended
 	not data.regate.custom.history.deny
 }
 
@@ -58,6 +60,8 @@ rests_on := data.regate.custom.history.rests_on
 # custom:
 #   code: history_deny_reasons
 deny_reasons contains "unknown_action" if not _action_known
+
+deny_reasons contains "tenant_suspended" if caller.suspended
 
 deny_reasons contains "denied_by_custom_rule" if data.regate.custom.history.deny
 

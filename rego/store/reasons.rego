@@ -11,6 +11,8 @@ import data.regate.lib.labels
 #   code: store_deny_reasons
 deny_reasons contains "unknown_action" if not _action_known
 
+deny_reasons contains "tenant_suspended" if caller.suspended
+
 deny_reasons contains "denied_by_custom_rule" if data.regate.custom.store.deny
 
 deny_reasons contains "not_shared_with_principal" if {

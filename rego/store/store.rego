@@ -32,6 +32,7 @@ allow if {
 	input.action in {"store.list", "store.read", "store.search"}
 	readable
 	not restricted
+	not caller.suspended
 	not data.regate.custom.store.deny
 }
 
@@ -39,12 +40,14 @@ allow if {
 	input.action == "store.add"
 	addable
 	not restricted
+	not caller.suspended
 	not data.regate.custom.store.deny
 }
 
 allow if {
 	input.action == "store.delete"
 	changeable
+	not caller.suspended
 	not data.regate.custom.store.deny
 }
 
@@ -53,12 +56,14 @@ allow if {
 	changeable
 	sharable
 	count(request_faults) == 0
+	not caller.suspended
 	not data.regate.custom.store.deny
 }
 
 allow if {
 	input.action == "store.detach"
 	detachable
+	not caller.suspended
 	not data.regate.custom.store.deny
 }
 
@@ -66,6 +71,7 @@ allow if {
 	input.action == "store.create"
 	caller.identified
 	count(request_faults) == 0
+	not caller.suspended
 	not data.regate.custom.store.deny
 }
 

@@ -13,6 +13,8 @@ deny_reasons contains "unknown_action" if not _action_known
 
 deny_reasons contains "caller_not_identified" if not caller.identified
 
+deny_reasons contains "tenant_suspended" if caller.suspended
+
 deny_reasons contains "denied_by_custom_rule" if data.regate.custom.tool.deny
 
 deny_reasons contains "unknown_tool_type" if {

@@ -38,6 +38,7 @@ allow if {
 	_type_known
 	_name_granted
 	_catalogue_granted
+	not caller.suspended
 	not data.regate.custom.tool.deny
 }
 
@@ -107,6 +108,7 @@ admit_result if {
 	_unrestricted
 	_small_enough
 	_host_permitted
+	not caller.suspended
 	not data.regate.custom.tool.deny
 }
 

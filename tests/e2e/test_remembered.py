@@ -9,10 +9,12 @@ import json
 import os
 import signal
 import time
+from typing import Any
 
 import pytest
+from aiohttp import web
 from tests.deployments import only_on
-from tests.e2e.conftest import World
+from tests.e2e.conftest import ScriptedUpstream, World, text, tool_call
 from tests.e2e.test_edge import CHAT
 
 pytestmark = only_on("embedded")
@@ -46,6 +48,33 @@ async def test_suspended_tenant_is_refused_as_soon_as_the_policy_is_in_force(wor
 
     assert (before.status_code, after.status_code) == (200, 401)
     assert world.audit(kind="identity")[0]["allowed"] is False
+
+
+async def test_response_that_runs_on_when_its_tenant_is_suspended_finds_nothing_more(world: World) -> None:
+    client = world.client()
+    store = await client.vector_stores.create(name="handbook")
+    await client.vector_stores.files.upload_and_poll(
+        vector_store_id=store.id, file=("leave.md", b"Everyone has 28 days of leave.")
+    )
+
+    async def suspended(upstream: ScriptedUpstream, request: web.Request) -> web.StreamResponse:
+        data = json.loads((world.policies / "data.json").read_text())
+        data["regate"]["tenants"]["acme"] = {"suspended": True, "admins": []}
+        (world.policies / "data.json").write_text(json.dumps(data))
+        async with world.http() as http, asyncio.timeout(120):
+            while (await http.get("/models")).status_code == 200:
+                await asyncio.sleep(0.02)
+        upstream.turns.insert(0, tool_call("file_search", {"query": "leave"}))
+        return await upstream.chat(request)
+
+    world.upstream.turns = [tool_call("file_search", {"query": "leave"}), suspended, text("I do not know.")]
+    tools: Any = [{"type": "file_search", "vector_store_ids": [store.id]}]
+    response = await client.responses.create(model="small", input="How many days?", tools=tools)
+
+    assert response.output_text == "I do not know."
+    prompts = [json.dumps(request["messages"]) for request in world.upstream.requests]
+    assert ["28 days" in prompt for prompt in prompts] == [False, True, True, False]
+    assert "withheld" in prompts[3]
 
 
 async def test_dead_opa_is_not_stood_in_for(world: World) -> None:

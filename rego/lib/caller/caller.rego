@@ -24,3 +24,10 @@ identified if {
 administers if "policy_admin" in input.principal.roles
 
 administers if input.principal.id in data.regate.tenants[input.principal.tenant].admins
+
+# METADATA
+# title: Suspended
+# description: |
+#   Operators suspended the caller's tenant. Then there is no principal, so nobody comes this far but in a request that began before: what it
+#   asks for next is denied.
+suspended if data.regate.tenants[input.principal.tenant].suspended == true
