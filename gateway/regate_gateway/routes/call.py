@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from typing import Any, Final, TypeVar
@@ -66,8 +66,7 @@ class Call(Caller):
         """Hold room for so many bytes that this request is about to have stored. Raises `NotPermitted`
         where there is none.
         """
-        view: JsonObject = {"method": "POST", "path": path, "model": "", "stream": False, "tool_types": []}
-        return self.services.storage.room(self.context, view, size=size)
+        return self.services.storage.room(self.context, request_view("POST", path, ""), size=size)
 
     async def while_connected(self, work: Coroutine[Any, Any, Result]) -> Result:
         """Return what the work returns, ending it when the client leaves."""
@@ -76,3 +75,10 @@ class Call(Caller):
     def query(self, model: type[Model]) -> Model:
         """Return the query string's parameters, checked. Raises `InvalidRequest`."""
         return read_query(model, self.request.scope)
+
+
+def request_view(
+    method: str, path: str, model: str, *, stream: bool = False, tool_types: Sequence[str] = ()
+) -> JsonObject:
+    """Return a request as policies see it (`rego/schemas/input/route.json`)."""
+    return {"method": method, "path": path, "model": model, "stream": stream, "tool_types": list(tool_types)}

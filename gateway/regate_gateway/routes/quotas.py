@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 from typing import Final
 
 from regate_gateway.http.errors import Headers
-from regate_gateway.routes.call import Call, Caller
+from regate_gateway.routes.call import Call, Caller, request_view
 from regate_orchestrator.authz.decisions import Decision
 from regate_orchestrator.authz.limits import QuotaLimits
 from regate_orchestrator.errors import BudgetSpent, LimitExceeded, NotPermitted
@@ -212,13 +212,7 @@ def granting(caller: Caller, path: str) -> Grant:
     """Return what counts and narrows a request at this path. It raises as `spend` does."""
 
     async def grant(request: ResponseRequest) -> Granted:
-        view: JsonObject = {
-            "method": "POST",
-            "path": path,
-            "model": request.model,
-            "stream": request.stream,
-            "tool_types": list(request.tool_types),
-        }
+        view = request_view("POST", path, request.model, stream=request.stream, tool_types=request.tool_types)
         sent = estimated_tokens(
             [request.instructions, list(request.items), *[tool.parameters for tool in request.client_tools]]
         )

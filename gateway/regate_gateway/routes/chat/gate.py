@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final, cast
 
-from regate_gateway.routes.call import Call
+from regate_gateway.routes.call import Call, request_view
 from regate_gateway.routes.chat.forwarded import Forwarded
 from regate_gateway.routes.chat.messages import EnclosedPart, Messages
 from regate_orchestrator.authz.batches import Admitted, Batch
@@ -96,13 +96,6 @@ async def members(
         for place, text in request.messages.reasoning.items():
             messages[place][capabilities.reasoning_field] = text
     return {**({"messages": messages} if messages else {}), **request.tools.members(admission.hidden)}
-
-
-def request_view(
-    method: str, path: str, model: str, *, stream: bool = False, tool_types: Sequence[str] = ()
-) -> JsonObject:
-    """Return a request as policies see it (`rego/schemas/input/route.json`)."""
-    return {"method": method, "path": path, "model": model, "stream": stream, "tool_types": list(tool_types)}
 
 
 def _named_files(messages: Messages) -> list[FileId]:

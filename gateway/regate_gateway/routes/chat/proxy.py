@@ -15,10 +15,10 @@ from typing import Final
 from starlette.responses import Response
 
 from regate_gateway.http.connection import reply
-from regate_gateway.routes.call import Call
+from regate_gateway.routes.call import Call, request_view
 from regate_gateway.routes.chat.bodies import read_chat, read_completion, read_embedding
 from regate_gateway.routes.chat.forwarded import Forwarded, sent
-from regate_gateway.routes.chat.gate import admit, members, request_view
+from regate_gateway.routes.chat.gate import admit, members
 from regate_gateway.routes.chat.guarded_answer import OUTPUT_STEPS, GuardedAnswer
 from regate_gateway.routes.chat.guarding import guard_body
 from regate_gateway.routes.chat.pass_through import PassThrough

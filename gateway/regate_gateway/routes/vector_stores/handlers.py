@@ -16,7 +16,7 @@ from starlette.responses import Response
 from regate_gateway.http.connection import reply
 from regate_gateway.http.models import MAX_METADATA
 from regate_gateway.routes.authorized_fetch import fetch_store
-from regate_gateway.routes.call import Call
+from regate_gateway.routes.call import Call, request_view
 from regate_gateway.routes.models import ListQuery
 from regate_gateway.routes.quotas import Demand, spend
 from regate_gateway.routes.serializers import list_object, search_result, store_object
@@ -177,13 +177,7 @@ async def _rewritten(call: Call, queries: list[str]) -> list[str]:
     shown = rewriting.shown(queries)
     if rewriting.model is None or chosen is None or not shown:
         return await rewriting.of(call.context, queries)
-    view: JsonObject = {
-        "method": "POST",
-        "path": "/v1/vector_stores/{vector_store_id}/search",
-        "model": rewriting.model,
-        "stream": False,
-        "tool_types": [],
-    }
+    view = request_view("POST", "/v1/vector_stores/{vector_store_id}/search", rewriting.model)
     decision = await call.services.enforcer.decide(call.context, quota_question(view))
     demand = Demand(estimated_tokens(shown), chosen.max_tokens, choices=len(shown))
     spending = await spend(call, decision, demand, model=rewriting.model)
